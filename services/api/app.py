@@ -5,6 +5,7 @@ import contextlib
 import re
 import secrets
 import time
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import msgspec
@@ -109,7 +110,7 @@ def create_app(context: ApiContext) -> FastAPI:
     app.state.logs_requests = not logs.are_for_people() if log_requests is None else log_requests
     app.state.writer, app.state.authenticator = BatchWriter(context), Authenticator(context)
     app.state.context, app.state.waiting, app.state.followers = context, waiting, followers
-    app.state.acknowledgements = {}  # services/api/v1/desired.py
+    app.state.acknowledgements = OrderedDict[str, int]()  # services/api/v1/desired.py
     app.state.secret_reads, app.state.audit_reader = reads, audit.AuditReader(context)
     app.state.past = PastContexts(context)
     app.state.metrics = ApiMetrics(context, waiting, followers)
@@ -130,12 +131,11 @@ def add_routes(app: FastAPI) -> RouteIndex:
     Raises:
         RoutesUndeclared: one does not declare who may use it.
     """
-    of_devices = (device_scopes.router, identities.router, query.router, twins.router)
-    of_hub = (*of_devices, configurations.router, methods.router)
+    of_hub = (device_scopes, identities, query, twins, configurations, methods)
     of_fleet = (devices, deployments, events, desired, explain, preview, diff, readiness, rollouts, updates)
-    of_process = (device_update, stream, webhooks, audit, blocked, me, reference)
-    for router in (*of_hub, *(module.router for module in (*of_fleet, *of_process))):
-        for route in router.routes:
+    others = (device_update, stream, webhooks, audit, blocked, me, reference)
+    for module in (*of_hub, *of_fleet, *others):
+        for route in module.router.routes:
             # One router per route: FastAPI takes dependencies for a whole router.
             single = APIRouter()
             single.routes.append(route)

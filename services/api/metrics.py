@@ -63,14 +63,11 @@ class _ReadFromRedis(Collector):
 def _partitions(context: ApiContext) -> Iterator[Metric]:
     up = GaugeMetricFamily("twinfold_redis_up", "Whether Redis answers.")
     writable = GaugeMetricFamily("twinfold_redis_writable", "Whether Redis would take a write.")
-    lag, late, blocked = (
-        GaugeMetricFamily(f"twinfold_{what}", text, labels=["partition"])
-        for what, text in (
-            ("lag_events", "Events that are not in the projections yet."),
-            ("lag_seconds", "Age of the oldest event that is not in the projections yet."),
-            ("blocked", "Stopped at an event that cannot be applied."),
-        )
+    lag = GaugeMetricFamily("twinfold_lag_events", "Events that are not in the projections yet.", labels=["partition"])
+    late = GaugeMetricFamily(
+        "twinfold_lag_seconds", "Age of the oldest event that is not in the projections yet.", labels=["partition"]
     )
+    blocked = GaugeMetricFamily("twinfold_blocked", "Stopped at an event that cannot be applied.", labels=["partition"])
     events = CounterMetricFamily("twinfold_events", "Events in the log.", labels=["stream"])
     log = context.log
     try:

@@ -3,14 +3,20 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
+from fastapi import Request
 
 from events.device.events import DesiredDelivered
 from events.envelope import Envelope
+from events.fleet.assignments import NO_ASSIGNMENT
 from events.log.keys import partition_of
+from events.projection_store.port import StoredDevice
+from events.stored_projection.stored_partition import Checkpoint
+from services.api.v1.desired import _assignment
 from services.embedded_redis import EmbeddedRedis
 from tests.api.serving import counted, guarded, served
 from tests.servers import eventually
@@ -170,3 +176,12 @@ def test_only_who_may_report_for_a_device_acknowledges_for_it(shared_redis: Embe
         assert deliveries(system, "own") == [{"m": 2}]
         (written,) = events_of(system, "own")
         assert str(written.by) == "device:own"
+
+
+def test_a_device_that_waits_keeps_no_configuration_in_memory() -> None:
+    device = StoredDevice("d", Checkpoint(), 7, NO_ASSIGNMENT, b"large", 3, 0, "", own=b"large", hand_written=2)
+    context = SimpleNamespace(fleet_projection=SimpleNamespace(assignment=lambda _: device))
+    app = SimpleNamespace(state=SimpleNamespace(context=context))
+    kept = _assignment(Request({"type": "http", "app": app, "state": {}}), "d")
+    assert (kept.ordinal, kept.assignment_change, kept.hand_written) == (7, 3, 2)
+    assert (kept.configuration, kept.own) == (b"", b"")

@@ -1,17 +1,23 @@
 """What a request may weigh, path by path: refused before it is read, or before anything is made of it."""
 
+import asyncio
 import json
+import tracemalloc
+from types import SimpleNamespace
+from typing import Any
 
 import httpx
 import pytest
 from fastapi import FastAPI
 
 from services.api.app import add_routes
-from services.api.http.request_costs import KIB, MIB
+from services.api.http.limits import RequestLimits
+from services.api.http.request_costs import CONTENT, KIB, MIB
 from services.api.http.route_index import RouteIndex
 from services.api.http.turns import RequestKind
 from tests.api.raw import Raw, connect, head, rest
 from tests.api.serving import NDJSON, Guarded
+from tests.servers import eventually
 
 pytestmark = [pytest.mark.redis_server, pytest.mark.usefixtures("unharmed")]
 
@@ -128,3 +134,27 @@ def test_what_kind_of_work_a_request_is_follows_from_its_method_path_and_query(
     routes: RouteIndex, method: str, path: str, query: bytes, work: RequestKind
 ) -> None:
     assert routes.match(method, path).cost(query).work is work
+
+
+def test_while_a_handler_runs_its_body_is_in_memory_once() -> None:
+    parts = [b'"' + b"a" * (MIB // 2), b"a" * (MIB // 2) + b'"']
+    messages = [{"type": "http.request", "body": part, "more_body": part is parts[0]} for part in parts]
+
+    async def handler(*_: Any) -> None:
+        # The thread that checked the body may let go of it a moment later.
+        eventually(lambda: tracemalloc.get_traced_memory()[0] < MIB // 2, what="the copy is gone")
+
+    async def receive() -> Any:
+        return messages.pop(0)
+
+    async def send(_: Any) -> None:
+        """Nothing is answered."""
+
+    state = {"route": SimpleNamespace(cost=lambda _: CONTENT), "caller": SimpleNamespace(principal="user:ada")}
+    headers = [(b"content-length", str(sum(map(len, parts))).encode())]
+    scope = {"type": "http", "path": "/v1/deployments/a", "query_string": b"", "headers": headers, "state": state}
+    tracemalloc.start()
+    try:
+        asyncio.run(RequestLimits(handler, bytes_max=MIB * 2, seconds_max=10.0)(scope, receive, send))
+    finally:
+        tracemalloc.stop()

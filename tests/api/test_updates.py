@@ -195,6 +195,22 @@ def test_what_cannot_be_is_refused(ada: Operator, method: str, path: str, body: 
     assert ada.call(method, path, body, status=status)["error"]["message"]
 
 
+def test_of_two_wrong_updates_the_answer_names_the_one_to_deploy(ada: Operator) -> None:
+    policy = {"update": "former", "percent": 10}
+    refused = ada.call("PUT", "/v1/groups/g/deployments/1", {"update": "contoso", "policy": policy}, status=400)
+    assert "'contoso'" in refused["error"]["message"]
+    body = {
+        "groupId": "$default",
+        "deploymentId": "1",
+        "startDateTime": "2026-01-01",
+        "update": {},
+        "rollbackPolicy": {},
+    }
+    path = "/deviceUpdate/x/management/groups/$default/deployments/1?api-version=2022-10-01"
+    message = ada.call("PUT", path, body, status=400)["error"]["message"]
+    assert message == "update.updateId requires provider, name and version"
+
+
 def test_a_continuation_of_something_else_is_refused(gate: Guarded, ada: Operator) -> None:
     register(gate, "page-1", "page-2", "page-3")
     eventually(lambda: len(ada.call("GET", "/v1/devices?top=1000")["devices"]) >= 3, what="all are seen")

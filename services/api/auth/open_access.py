@@ -24,9 +24,8 @@ def check_local(method: str, headers: Headers) -> None:
     """
     host = headers.get("host", "")
     try:
-        name = (
-            urlsplit(f"//{host}").hostname or ""
-        )  # Without the port, in lower case, of `localhost:8080` or `[::1]:8080`.
+        # Without the port, in lower case, of `localhost:8080` or `[::1]:8080`.
+        name = urlsplit(f"//{host}").hostname or ""
     except ValueError:
         name = ""
     if name not in LOOPBACK:

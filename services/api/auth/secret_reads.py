@@ -98,10 +98,11 @@ class SecretReads:
 
 def fetches_of(client: Client, device_id: str, *, partitions: int, at: int) -> dict[str, int]:
     """How often a device fetched its secrets, by day (UTC), newest first; days without a fetch are missing."""
+    partition = partition_of(device_id, partitions)
     days = [at - 1000 * _DAY_SECONDS * back for back in range(KEPT_DAYS)]
     pipe = client.pipeline(transaction=False)  # type: ignore[no-untyped-call, unused-ignore]
     for day in days:
-        pipe.hget(fetches_key(partition_of(device_id, partitions), day), device_id)
+        pipe.hget(fetches_key(partition, day), device_id)
     with answering():
         counts = pipe.execute()
     return {_day(day): int(count) for day, count in zip(days, counts, strict=True) if count is not None}

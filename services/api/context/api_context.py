@@ -239,7 +239,10 @@ class ApiContext(msgspec.Struct, frozen=True, dict=True):
     def do_together(
         self, author: Author, *commands: Command
     ) -> tuple[tuple[Advice, ...], Mapping[str, CheckedReadiness]]:
-        """Write commands on deployments and rollouts, all or none; returns advice, and findings by deployment."""
+        """Write commands on deployments and rollouts, all or none. Returns advice, and by deployment what readiness found.
+
+        A deployment that the readiness policy did not check is missing from the second.
+        """
         with self.producer(author, *commands) as producer:
             return producer.do(Together(commands)), producer.readiness
 

@@ -50,13 +50,16 @@ class BatchWriter:
             The refusal, LogUnavailable, ConflictPersists.
         """
         if author.preview_request is not None or author.key is not None:
-            # A producer has one preview token and one key, and a batch has one producer.
-            await run_in_threadpool(self._context.do, command, author)
-            (stored,) = await run_in_threadpool(self._context.log.load, [command.device_id])
-            return stored
+            return await run_in_threadpool(self._do_apart, command, author)
         answer: asyncio.Future[Stored] = asyncio.get_running_loop().create_future()
         self._jobs.put(_Job(command, author, answer))
         return await answer
+
+    def _do_apart(self, command: DeviceCommand, author: Author) -> Stored:
+        # A producer has one preview token and one key, and a batch has one producer.
+        self._context.do(command, author)
+        (stored,) = self._context.log.load([command.device_id])
+        return stored
 
     def _run(self) -> None:
         while True:

@@ -90,5 +90,7 @@ ANYBODY = Caller(Principal.parse("user:anybody"), frozenset(Permission))
 
 def within_scope(query_engine: QueryEngine, scope: Scope | None) -> Within | None:
     """The ordinals in a scope, by partition, each read once; `None` without a scope: all devices. For one request."""
-    condition = None if scope is None else scope.condition
-    return None if condition is None else functools.cache(lambda number: query_engine.within(number, condition))
+    if scope is None:
+        return None
+    condition = scope.condition
+    return functools.cache(lambda number: query_engine.within(number, condition))

@@ -104,8 +104,14 @@ class DryRuns(msgspec.Struct, frozen=True):
     def _preview(self, author: Author, commands: Sequence[Command], decided: Decided) -> Preview:
         result = self.result(author, decided)
         until = self.clock() + int(1000 * self.settings.preview_token_seconds)
-        of = {"commands": digest_of(commands), "author": _name_of(author)}
-        token = PreviewToken.of(result, decided.events, **of, partitions=self.log.partitions, until=until)
+        token = PreviewToken.of(
+            result,
+            decided.events,
+            commands=digest_of(commands),
+            author=_name_of(author),
+            partitions=self.log.partitions,
+            until=until,
+        )
         advice = tuple(item for command in commands for item in advise(decided.log, command, author.scope))
         sealed = self.continuations.seal(_SEALED + canonical.encode(token).decode())
         return Preview(author, result, decided.events, tuple(commands), decided.refused, advice, sealed, until)

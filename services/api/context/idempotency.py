@@ -19,7 +19,12 @@ _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
 
 def begin(client: Client, name: str, digest: str) -> bytes | None:
-    """Store a request under its key; its answer if it repeats one, else `None`. Or IdempotencyKeyReused."""
+    """Store a request under its key. Returns its answer if it repeats a request that was answered, else `None`.
+
+    Raises:
+        IdempotencyKeyReused: another request was stored under the name.
+        LogUnavailable: Redis did not answer.
+    """
     with answering():
         pipe = client.pipeline(transaction=False)  # type: ignore[no-untyped-call, unused-ignore]
         pipe.set(_key_of(name), digest, nx=True, px=COMMANDS_REMEMBERED_MS)

@@ -223,8 +223,8 @@ def _command(group: str, deployment: str, body: Json, *, now: int) -> DeployUpda
     except ValueError:
         raise BodyInvalid(f"startDateTime is a time as in 2030-01-31T12:00:00Z, not {start[:80]!r}") from None
     start_at = round((time if time.tzinfo else time.replace(tzinfo=dt.UTC)).timestamp() * 1000)
-    policy = None if body.get("rollbackPolicy") is None else _policy(body["rollbackPolicy"])
     update_id = read_update_id(update, "update.updateId")
+    policy = None if body.get("rollbackPolicy") is None else _policy(body["rollbackPolicy"])
     return DeployUpdate(group, deployment, update_id, start_at if start_at > now else 0, policy)
 
 

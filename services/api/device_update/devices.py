@@ -1,6 +1,6 @@
 """The update service's paths of devices, their classes and their groups, and of the classes within groups."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 from fastapi import Request
 
@@ -77,7 +77,7 @@ def change_class(groups: Groups, device_class: str) -> None:
 def list_devices(request: Request, groups: Groups, filter_: Filter = None) -> JsonObject:
     """Edge-capable devices with their updates: all, or those of a group, a class, or a state."""
     selection = read_filter(filter_, ("groupId", "deviceClassId", "deploymentStatus"))
-    members = groups.devices("*")
+    members, states = groups.devices("*"), _states(groups)
     if "groupId" in selection:
         group = str(selection["groupId"])
         members = members & groups.members(group) if group in groups.names else NO_DEVICES
@@ -88,11 +88,11 @@ def list_devices(request: Request, groups: Groups, filter_: Filter = None) -> Js
         # The state of a device is that in its newest deployment; `null` selects the devices without a deployment.
         state = None if selection["deploymentStatus"] is None else state_of(selection["deploymentStatus"])
         in_state, seen = NO_DEVICES, NO_DEVICES
-        for by_state in _states(groups):
+        for by_state in states:
             in_state |= NO_DEVICES if state is None else by_state[state] - seen
             seen |= FleetSet.union(by_state.values())
         members = members - seen if state is None else members & in_state
-    return device_page(request, groups, members, _device_answers(groups))
+    return device_page(request, groups, members, _device_answers(groups, states))
 
 
 @router.get("/devices/{device}")
@@ -101,7 +101,7 @@ def get_device(request: Request, groups: Groups, device: str) -> JsonObject:
     location = device_location(request, device)
     if location is None or not is_among(location, groups.devices("*")):
         raise NotFound(f"there is no edge-capable device {device[:140]!r}")
-    return _device_answers(groups)(device, location)
+    return _device_answers(groups, _states(groups))(device, location)
 
 
 @router.api_route("/devices/{_rest:path}", methods=["GET"])
@@ -156,10 +156,12 @@ def _states(groups: GroupProjection) -> list[dict[DeviceState, FleetSet]]:
     return [groups.states(deployed) for deployed in groups.every_deployed_update]
 
 
-def _device_answers(groups: GroupProjection) -> Callable[[str, tuple[int, int]], JsonObject]:
+def _device_answers(
+    groups: GroupProjection, states: Sequence[Mapping[DeviceState, FleetSet]]
+) -> Callable[[str, tuple[int, int]], JsonObject]:
     """The answer about a device by its id and location, without members that do not apply to it."""
     # The sets are computed once for all devices of a page.
-    states, best_updates = _states(groups), groups.best(groups.devices("*"))
+    best_updates = groups.best(groups.devices("*"))
     members = [(name, groups.members(name)) for name in groups.names]
     brought = [(deployed, groups.having(deployed.update_deployment)) for deployed in groups.every_deployed_update]
 

@@ -7,6 +7,7 @@ from typing import Any, Generic, Self, TypeVar
 
 import msgspec
 from fastapi.responses import JSONResponse, Response
+from msgspec import UNSET
 from typing_extensions import override
 
 T = TypeVar("T")
@@ -22,8 +23,8 @@ class AnswerBody(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
     @classmethod
     def filled(cls, source: object, **members: Any) -> Self:
         """The answer with these members, and with the attributes of `source` that have the names of its other members."""
-        names = (name for name in cls.__struct_fields__ if name not in members and hasattr(source, name))
-        return cls(**{name: getattr(source, name) for name in names}, **members)
+        others = {name: getattr(source, name, UNSET) for name in cls.__struct_fields__ if name not in members}
+        return cls(**{name: value for name, value in others.items() if value is not UNSET}, **members)
 
 
 def one_of(*texts: str) -> msgspec.Meta:

@@ -3,6 +3,7 @@
 import asyncio
 import math
 from collections import deque
+from collections.abc import Iterable
 
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -80,12 +81,17 @@ class RequestLimits:
         async with self._fairness.turn(str(caller.principal), cost.work):
             if not cost.lines:
                 await body.read(math.inf)
-                text, names = b"".join(each.get("body", b"") for each in body.ahead), scope["path"].startswith("/v1/")
-                if len(text) > _CHECKED_AT_ONCE_BYTES:
-                    await run_in_threadpool(_check, text, cost, names=names)
-                else:
-                    _check(text, cost, names=names)
+                # In a function of its own: the joined body is not kept while the handler runs.
+                await _check_body(body.ahead, cost, names=scope["path"].startswith("/v1/"))
             await self._app(scope, body.receive, send)
+
+
+async def _check_body(messages: Iterable[Message], cost: Cost, *, names: bool) -> None:
+    text = b"".join(message.get("body", b"") for message in messages)
+    if len(text) > _CHECKED_AT_ONCE_BYTES:
+        await run_in_threadpool(_check, text, cost, names=names)
+    else:
+        _check(text, cost, names=names)
 
 
 def _check(text: bytes, cost: Cost, *, names: bool) -> None:

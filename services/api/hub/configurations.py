@@ -5,7 +5,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, assert_never
 
 from fastapi import Request, Response
 from msgspec import UNSET
@@ -266,13 +266,16 @@ _RESULTS = {
 
 def _queries(name: str, document: DeploymentDocument) -> dict[str, str]:
     condition, scope = document.target_condition, "*" if document.scope is UNSET else document.scope
-    if document.kind is ContentKind.MODULE:
+    match document.kind:
+        case ContentKind.EDGE:
+            applied, targeted = _APPLIED.format(name), targeted_query(condition, scope)
+        case ContentKind.DEVICE:
+            applied, targeted = _OWN_APPLIED.format(name), targeted_query(condition, scope, own=True)
         # The query is the condition itself. A scope is a condition on devices and cannot be part of it (decision 0019).
-        applied, targeted = module_applied_query(condition, name), module_targeted_query(condition)
-    else:
-        is_own = document.kind is ContentKind.DEVICE
-        applied = (_OWN_APPLIED if is_own else _APPLIED).format(name)
-        targeted = targeted_query(condition, scope, own=is_own)
+        case ContentKind.MODULE:
+            applied, targeted = module_applied_query(condition, name), module_targeted_query(condition)
+        case _:
+            assert_never(document.kind)
     queries = {"appliedCount": applied}
     # Nothing reports success or failure for a device's own twin or a module: two counts (contract/hub.md §1.3).
     if document.kind is ContentKind.EDGE:

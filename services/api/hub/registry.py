@@ -143,7 +143,9 @@ def _line(body: BulkBody) -> IdentityChange:
     twin = PatchTwin(body.id, body.module_id, _written(body.tags), _written(desired), if_match)
     if mode.startswith("updateTwin"):
         return twin
-    condition = None if mode == "create" else (body.etag or "*") if mode.endswith("IfMatchETag") else "*"
+    condition = None if mode == "create" else "*"
+    if mode.endswith("IfMatchETag"):
+        condition = body.etag or "*"
     identity: DeviceCommand
     if body.module_id is None:
         is_deleted = mode.startswith("delete")

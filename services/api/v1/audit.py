@@ -50,7 +50,8 @@ Time = Annotated[
 ]
 StreamName = Annotated[str, Path(description="fleet, p03 or p03:assignments", examples=["fleet"])]
 Position = Annotated[int, Path(ge=1, le=POSITION_MAX, examples=[1])]
-MEDIA_TYPES: dict[str, str] = {
+Format = Literal["ndjson", "csv", "cloudevents"]
+MEDIA_TYPES: dict[Format, str] = {
     "ndjson": "application/x-ndjson",
     "csv": "text/csv",
     # One event per line: the batch format of CloudEvents is a single JSON array, which cannot be continued after a break.
@@ -346,7 +347,7 @@ def export(
     request: Request,
     search: SearchQuery,
     *,
-    format_: Annotated[Literal["ndjson", "csv", "cloudevents"], Query(alias="format")] = "ndjson",
+    format_: Annotated[Format, Query(alias="format")] = "ndjson",
     after: Annotated[str | None, Query(max_length=40, description="Continue after this entry, as in p03:17.")] = None,
 ) -> StreamingResponse:
     """All entries of a search, stream by stream, as JSON lines, CSV, or CloudEvents with one event per line."""
@@ -359,7 +360,7 @@ def export(
 
 
 def export_of(
-    reader: AuditReader, entries: Iterable[FoundEntry], format_: str, *, with_header: bool
+    reader: AuditReader, entries: Iterable[FoundEntry], format_: Format, *, with_header: bool
 ) -> Iterator[bytes]:
     """An export in parts of at most 200 lines. CSV can begin with the names of its columns."""
     if format_ == "csv" and with_header:

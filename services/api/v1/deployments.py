@@ -33,7 +33,7 @@ from services.api.http.json_answer import AnswerBody, one_of
 from services.api.http.path_names import DeploymentId, HeldId, NewDeploymentId, StatusName
 from services.api.http.request_costs import CONTENT, LONG
 from services.api.v1.bodies import ActBody, CreateBody, ScheduleBody, UpdateBody
-from services.api.v1.devices import Position
+from services.api.v1.devices import POSITION_MAX
 from services.api.v1.readiness import ReadinessAnswer, readiness_of
 from services.api.v1.rollouts import RolloutLine, lines_of
 from services.api.v1.router import v1_router
@@ -202,7 +202,7 @@ def members(request: Request, name: DeploymentId, which: StatusName, query: Page
 def series(
     request: Request,
     name: DeploymentId,
-    since: Position = 0,
+    since: Annotated[int, Query(ge=0, le=POSITION_MAX)] = 0,
     limit: Annotated[int, Query(ge=1, le=SAMPLES_MAX)] = SAMPLES_MAX,
 ) -> DeploymentSeries:
     """The samples of a deployment's counts and metrics, about one a minute. Times are in milliseconds."""

@@ -3,6 +3,7 @@
 import asyncio
 import re
 import time
+from collections import OrderedDict
 from typing import Annotated, Any
 
 import msgspec
@@ -39,6 +40,11 @@ class DesiredVersion(msgspec.Struct, frozen=True):
 
     assignment_change: int
     hand_written: int = 0
+
+    @classmethod
+    def of(cls, device: StoredDevice) -> "DesiredVersion":
+        """The present version of a device."""
+        return cls(device.assignment_change, device.hand_written)
 
     @classmethod
     def parse(cls, text: str) -> "DesiredVersion":
@@ -97,7 +103,9 @@ async def desired(
 
 
 def _assignment(request: Request, device_id: str) -> StoredDevice:
-    return existing(device_id, context_of(request).fleet_projection.assignment(device_id))
+    device = existing(device_id, context_of(request).fleet_projection.assignment(device_id))
+    # Without configurations: every device that waits keeps this in memory for minutes.
+    return msgspec.structs.replace(device, configuration=b"", own=b"")
 
 
 async def _acknowledge(request: Request, assignment: StoredDevice, device_version: DesiredVersion) -> None:
@@ -110,7 +118,7 @@ async def _acknowledge(request: Request, assignment: StoredDevice, device_versio
         return
     # Workers apply an acknowledgement after a moment. Until then every further request of the device would write it again.
     # The assignment change of each device that this process has written one of, the most recent last.
-    written: dict[str, int] = request.app.state.acknowledgements
+    written: OrderedDict[str, int] = request.app.state.acknowledgements
     if written.get(assignment.device_id) == assignment.assignment_change:
         return
     versions = await in_turn(request, context.fleet_projection.undelivered, assignment)
@@ -118,10 +126,11 @@ async def _acknowledge(request: Request, assignment: StoredDevice, device_versio
         first_versions = dict(list(versions.items())[:SECTIONS_MAX])
         author = Author(caller.principal, caller.scope)
         await writer_of(request).do(AcknowledgeDesired(assignment.device_id, first_versions), author)
-    written.pop(assignment.device_id, None)
     written[assignment.device_id] = assignment.assignment_change
+    written.move_to_end(assignment.device_id)
+    # Not a plain dictionary: finding its first key takes time for every key that was deleted before it.
     while len(written) > DEVICES_REMEMBERED_MAX:
-        del written[next(iter(written))]
+        written.popitem(last=False)
 
 
 async def _wait(request: Request, assignment: StoredDevice, device_version: DesiredVersion, *, seconds: float) -> None:
@@ -133,8 +142,7 @@ async def _wait(request: Request, assignment: StoredDevice, device_version: Desi
         while not waiting.ended and (left := until - time.monotonic()) > 0:
             # Cleared before the read: a change that arrives after the read sets the event again (decision 0013).
             event.clear()
-            current = await in_turn(request, _assignment, request, assignment.device_id)
-            if DesiredVersion(current.assignment_change, current.hand_written) != device_version:
+            if DesiredVersion.of(await in_turn(request, _assignment, request, assignment.device_id)) != device_version:
                 return
             try:
                 await asyncio.wait_for(event.wait(), left)
@@ -147,7 +155,7 @@ def _desired(
 ) -> JsonAnswer[DesiredProperties] | Response:
     context = context_of(request)
     effective = existing(device_id, context.fleet_projection.effective(device_id))
-    version = DesiredVersion(effective.assignment_change, effective.hand_written)
+    version = DesiredVersion.of(effective)
     if version == device_version:
         return Response(status_code=204)
     twin_sections = context.twins.desired_sections(effective)

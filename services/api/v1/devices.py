@@ -175,7 +175,7 @@ def devices(request: Request, query: PageInQuery) -> DevicePage:
 def effective(request: Request, device_id: DeviceId) -> EffectiveConfiguration:
     """What a device should run, its layers and versions, and why. Secrets appear as `***`."""
     effective = existing(device_id, context_of(request).fleet_projection.effective(device_id))
-    assignment, own = effective.assignment, effective.assignment.own
+    assignment, own, vector = effective.assignment, effective.assignment.own, effective.checkpoint.vector
     device: DevicePart | UnsetType = UNSET
     if own is not UNSET:
         device = DevicePart(effective.own_section or {}, own.version, layers_of(own), own.reason or None)
@@ -191,7 +191,7 @@ def effective(request: Request, device_id: DeviceId) -> EffectiveConfiguration:
         by_module=ModulePart.all_of(assignment),
         device=device,
         since=effective.at,
-        as_of=AsOf.filled(effective.checkpoint.vector),
+        as_of=AsOf(vector.partition, vector.fleet),
     )
 
 

@@ -214,7 +214,10 @@ def _diff(
         to_time=both.last.time,
         of=of,
         id=subject,
-        changes=[DiffChange.filled(change, section=change.module) for change in differences(before, after)],
+        changes=[
+            DiffChange(change.module, change.path, change.how, change.before, change.after)
+            for change in differences(before, after)
+        ],
         events=heapq.nlargest(EVENTS_MAX, counted(), key=_order)[::-1],
         event_count=by.total(),
         by=dict(by.most_common()),

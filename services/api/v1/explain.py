@@ -264,7 +264,7 @@ def _as_of(explanation: Explanation) -> ExplainedAsOf:
         # What stops a partition can be about a device outside of the caller's scope.
         error = None if explanation.scope is not None else blocked.error
         stop = ExplainedStop(f"{stream_name(blocked.stream)}:{blocked.position}", blocked.at, error)
-    heads, vector = AsOf.filled(at.head), at.vector
+    heads, vector = AsOf(at.head.partition, at.head.fleet), at.vector
     return ExplainedAsOf(stream_name(at.number), vector.partition, vector.fleet, heads, at.is_behind, stop)
 
 

@@ -235,7 +235,7 @@ def _answer(request: Request, previewed: Preview) -> PreviewAnswer:
         advice=previewed.advice,
         refused=refused_lines(previewed.refused),
         as_of={
-            stream_name(number): AsOf.filled(vector)
+            stream_name(number): AsOf(vector.partition, vector.fleet)
             for number, vector in sorted(result.vectors.items())
             if previewed.author.scope is None or number in reached
         },

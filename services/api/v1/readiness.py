@@ -1,7 +1,6 @@
 """`/v1/readiness` and `/v1/waivers`: the fleet's score, the devices with findings, a device's report, and waivers."""
 
 import datetime as dt
-from operator import attrgetter
 from typing import Literal, Self
 
 import msgspec
@@ -182,7 +181,12 @@ def devices_of(
         raise NotFound(
             f"no rule {rule[:80]!r} in the fleet's score by the profile {context.profile.name}; there are {', '.join(rules)}"
         )
-    members = context.readiness.members(rule, attrgetter(which), waivers=waivers.all, now=waivers.now)
+    members = context.readiness.members(
+        rule,
+        lambda devices: devices.found if which == "found" else devices.waived,
+        waivers=waivers.all,
+        now=waivers.now,
+    )
     after, limit, within = query.after(context), query.limit, reach_of(request)
     return page(context, context.fleet_projection.page_of(members, after=after, limit=limit, within=within))
 

@@ -370,8 +370,8 @@ def failure_of(context: ApiContext, device_id: str) -> str:
     """The reason of a device's failure, as its system modules report it."""
     for module_id, who in ((AGENT, "it"), (HUB, "its $edgeHub")):
         twin = context.twins.module(device_id, module_id)
-        match None if twin is None else twin["properties"]["reported"].get("lastDesiredStatus"):
-            case {"code": code, **members} if code not in (None, OK, NOT_RUNNING):
-                text = members.get("description")
-                return f"{who} answered {code}{f': {text}' if text else ''}"
+        last_status = None if twin is None else twin["properties"]["reported"].get("lastDesiredStatus")
+        if isinstance(last_status, dict) and (code := last_status.get("code")) not in (None, OK, NOT_RUNNING):
+            text = last_status.get("description")
+            return f"{who} answered {code}{f': {text}' if text else ''}"
     return "a module is not as it should be"

@@ -45,8 +45,9 @@ class UpdateAnswer(AnswerBody):
     def of(cls, document: UpdateDocument) -> Self:
         """An imported update."""
         update = document.update
-        names = {"provider": update.provider, "name": update.name, "version": update.version}
-        return cls.filled(document, update=update.text, **names)
+        return cls.filled(
+            document, update=update.text, provider=update.provider, name=update.name, version=update.version
+        )
 
 
 class UpdateWithContent(UpdateAnswer):
@@ -223,12 +224,12 @@ def deploy(
     request: Request, groups: Groups, group: GroupId, deployment: Deployment, body: DeployBody
 ) -> GroupDeploymentAnswer:
     """Deploy an update to a group: now or later, to all devices or in phases. It supersedes the active deployment."""
-    policy = None
+    update, policy = _update_id(body.update), None
     if body.policy is not None:
         back_to = None if body.policy.update is None else _update_id(body.policy.update)
         policy = RollbackPolicy(back_to, body.policy.percent, body.policy.count, body.policy.answered_min)
     start_at = body.start_at if body.start_at > context_of(request).clock() else 0
-    keepers, update = groups.keepers(group), _update_id(body.update)
+    keepers = groups.keepers(group)
     write(request, commands.DeployUpdate(group, deployment, update, start_at, policy, body.plan, keepers, body.end_at))
     return show_deployment(groups_of(request), group, deployment)
 
@@ -309,9 +310,10 @@ def _deployment(deployed: DeployedUpdate, groups: GroupProjection) -> GroupDeplo
         back_to = None if policy.update is None else policy.update.text
         policy_answer = RollbackPolicyAnswer.filled(policy, update=back_to)
     if rollout is not None and deployed.has_gone_back:
+        back = deployed.back
         rolled_back = GroupRollback(
             deployed.back_to,
-            None if deployed.back is None else deployed.back.deployment.id,
+            None if back is None else back.deployment.id,
             rollout.rollback_reason,
             rollout.rollback_at,
             len(groups.back(deployed)),

@@ -43,13 +43,13 @@ class _InvalidCombination(ValueError):
 
 
 def _redis_url(url: str) -> str:
-    scheme, separator, rest = url.partition("://")
+    scheme, separator, address = url.partition("://")
     if not separator or scheme not in _SCHEMES:
         raise ValueError(
             "a Redis URL must start with redis://, rediss://, unix://, redis+cluster:// or rediss+cluster://"
         )
     if scheme in _CLUSTERS:
-        for node in rest.partition("/")[0].rpartition("@")[2].split(","):
+        for node in address.partition("/")[0].rpartition("@")[2].split(","):
             host, _, port = node.rpartition(":")
             if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) <= _PORT_MAX:
                 raise ValueError("the nodes of a Redis Cluster must be written host:port,host:port")

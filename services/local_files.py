@@ -40,8 +40,8 @@ def blocking_file(settings: Settings) -> str | None:
     directory = settings.data_dir
     if not directory.is_dir() or (directory / RESTORING).exists():
         return None
-    kept = {"lock", "roles.lock", "layout", "redis", KEY_FILE, SEAL_KEY_FILE}
-    names = (path.name for path in directory.iterdir() if path.name not in kept)
+    ours = {"lock", "roles.lock", "layout", "redis", KEY_FILE, SEAL_KEY_FILE}
+    names = (path.name for path in directory.iterdir() if path.name not in ours)
     inside = (f"redis/{path.name}" for path in (directory / "redis").glob("*append*"))
     return next(iter((*sorted(names), *sorted(inside))), None)
 

@@ -52,8 +52,13 @@ def replay_stream(
             if entry.position in skipped or entry.position in unapplied:
                 continue
             try:
-                documents.apply(decode_entry(stream, entry.position, entry.fields))
-            except (UnreadableEvent, AssertionError, KeyError):
+                envelope = decode_entry(stream, entry.position, entry.fields)
+            except UnreadableEvent:
+                unapplied[entry.position] = f"{stream}:{entry.position}"
+                continue
+            try:
+                documents.apply(envelope)
+            except (AssertionError, KeyError):
                 # The event changed nothing, so the replay can continue: without its registration, all events of a device end here.
                 unapplied[entry.position] = f"{stream}:{entry.position}"
             except Exception:  # noqa: BLE001 - it may have applied half of the event: replay again without it

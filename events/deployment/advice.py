@@ -109,8 +109,8 @@ def outranked(
         are_edge = document.kind is other.kind is ContentKind.EDGE
         if other_name == name or not are_edge or other.layered == document.layered:
             continue
-        own, others = (name, document.priority), (other_name, other.priority)
-        (layer, above), (base, below) = (own, others) if document.layered else (others, own)
+        own, second = (name, document.priority), (other_name, other.priority)
+        (layer, above), (base, below) = (own, second) if document.layered else (second, own)
         if above <= below:
             text = f"layer {layer} (priority {above}) is not applied on devices of {base} (priority {below})"
             result.append(Advice("layer-not-above-base", text, other_name))

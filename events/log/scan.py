@@ -116,12 +116,12 @@ def _in_segment(
     with contextlib.closing(streams.opened(segment)) as opened:
         positions = opened.read(lambda parquet: _matching(parquet, segment, entry_filter))
         chosen = [position for position in positions if after < position <= upto]
-        found: list[RawEntry] = []
+        entries: list[RawEntry] = []
         # A row group without any of the positions is not read.
         for group, in_group in groupby(chosen, lambda position: bisect_right(opened.firsts, position) - 1):
             rows = opened.rows(group)
-            found += rows.picked([position - rows.first for position in in_group])
-        return [entry for entry in found if entry_filter.includes(entry)]
+            entries += rows.picked([position - rows.first for position in in_group])
+        return [entry for entry in entries if entry_filter.includes(entry)]
 
 
 def _matching(parquet: Any, segment: Segment, entry_filter: EntryFilter) -> list[int]:

@@ -64,7 +64,7 @@ class ImaginedLog:
         """Snapshots of subjects of one partition, with the events in memory."""
         under = self._log.snapshots(partition, subjects)
         over = [self._over.get((partition, subject)) for subject in subjects]
-        return [there if stored is None else stored.snapshot for stored, there in zip(over, under, strict=True)]
+        return [snapshot if stored is None else stored.snapshot for stored, snapshot in zip(over, under, strict=True)]
 
     def subjects_with_events(self, stream: int) -> Iterable[str]:
         """Every subject of a stream that has a head, with the events in memory."""

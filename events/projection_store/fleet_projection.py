@@ -42,12 +42,12 @@ class Effective(StoredDevice, frozen=True):
 
     sections: dict[str, JsonObject] = msgspec.field(default_factory=dict)
     own_section: JsonObject | None = None
-    given: dict[str, JsonObject] = msgspec.field(default_factory=dict)
+    module_patches: dict[str, JsonObject] = msgspec.field(default_factory=dict)
 
     @property
     def modules(self) -> dict[str, JsonObject]:
         """The desired properties of each module, from all configurations."""
-        laid = {name: merge_patch(self.sections.get(name, {}), patch) for name, patch in self.given.items()}
+        laid = {name: merge_patch(self.sections.get(name, {}), patch) for name, patch in self.module_patches.items()}
         return {**self.sections, **laid}
 
     @property
@@ -95,15 +95,17 @@ class FleetProjection:
             device = self._projections.device(number, device_id)
             if device is None:
                 return None
-            given = self._given(number, device.assignment)
+            module_patches = self._module_patches(number, device.assignment)
             # A commit in between can delete the configurations that the device had at the first read; then read both again.
-            if given is not None:
+            if module_patches is not None:
                 break
         sections: dict[str, JsonObject] = msgspec.json.decode(device.configuration) if device.configuration else {}
         own: JsonObject | None = msgspec.json.decode(device.own).get(DEVICE) if device.own else None
-        return Effective(**msgspec.structs.asdict(device), sections=sections, own_section=own, given=given)
+        return Effective(
+            **msgspec.structs.asdict(device), sections=sections, own_section=own, module_patches=module_patches
+        )
 
-    def _given(self, number: int, assignment: Assignment) -> dict[str, JsonObject] | None:
+    def _module_patches(self, number: int, assignment: Assignment) -> dict[str, JsonObject] | None:
         """By module, what configurations of modules give; `None` if a configuration is not stored any more."""
         parts = assignment.module_parts.items()
         digests = {name: part.configuration for name, part in parts if part.configuration != NOTHING.digest}

@@ -35,7 +35,7 @@ class RuleCount(msgspec.Struct, frozen=True):
     waived: int = 0
 
 
-class StoppedDevices(msgspec.Struct, frozen=True):
+class RuleDevices(msgspec.Struct, frozen=True):
     """The devices with findings of a rule: `found` with a finding that counts, `waived` with a waived one; a device can be in both."""
 
     found: BitMap
@@ -60,7 +60,7 @@ class ReadinessReading:
         """The rules with a finding in any assignment, waived or not."""
         return frozenset(rule for assignment in self._assignments.values() for rule in self._of(assignment))
 
-    def stopped(self, rule: str, waivers_in_force: "_WaiversInForce") -> StoppedDevices:
+    def stopped(self, rule: str, waivers_in_force: "_WaiversInForce") -> RuleDevices:
         """The devices with findings of a rule."""
         stopped, waived = [], []
         for number, assignment in self._assignments.items():
@@ -70,7 +70,7 @@ class ReadinessReading:
                 stopped.append(number)
             if any(is_waived for _, is_waived in verdicts):
                 waived.append(number)
-        return StoppedDevices(self._in_assignments(stopped), self._in_assignments(waived))
+        return RuleDevices(self._in_assignments(stopped), self._in_assignments(waived))
 
     def _of(self, assignment: Assignment) -> Mapping[str, tuple[str, ...]]:
         if assignment.configuration == NOTHING.digest:
@@ -141,7 +141,7 @@ class FleetReadiness:
         return counts
 
     def members(
-        self, rule: str, part: Callable[[StoppedDevices], BitMap], *, waivers: Sequence[Waiver], now: int
+        self, rule: str, part: Callable[[RuleDevices], BitMap], *, waivers: Sequence[Waiver], now: int
     ) -> Within:
         """One of a rule's two sets of devices."""
         in_force = _WaiversInForce(self._log, waivers, now)

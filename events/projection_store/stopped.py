@@ -125,8 +125,8 @@ def _entry(client: Client, stream: int, position: int) -> StoppedEntry | None:
     except UnreadableEvent as error:
         why = error.why
     at, data = fields.get(b"at", b""), fields.get(b"data", b"")
-    shown = (b"type", b"subject", b"version", b"by", b"cause")
-    kind, subject, version, by, cause = (_text(fields.get(field, b"")) for field in shown)
+    names = (b"type", b"subject", b"version", b"by", b"cause")
+    kind, subject, version, by, cause = (_text(fields.get(field, b"")) for field in names)
     at_ms = int(at) if at.isdigit() and len(at) < 20 else 0  # noqa: PLR2004 - a number of 64 bits
     return StoppedEntry(kind, subject, version, at_ms, by, cause, _data(kind, data), why)
 

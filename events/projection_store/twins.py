@@ -89,7 +89,7 @@ class TwinProjection:
             effective.at,
             statuses,
             deployments_of(self._log, names),
-            configured=effective.given.get(module_id),
+            configured=effective.module_patches.get(module_id),
             of_module=of_module,
         )
         return built_module((device_id, module_id), document, own, assigned)
@@ -104,7 +104,7 @@ class TwinProjection:
         written = (module or ModuleDocument(0, 0) for module in module_documents(self._log, device_id, document, names))
         sections = {
             name: DesiredSection(
-                module_desired(section(own.desired), effective.sections.get(name), effective.given.get(name)),
+                module_desired(section(own.desired), effective.sections.get(name), effective.module_patches.get(name)),
                 assignment.module_versions.get(name, 1) + own.desired_version - 1,
             )
             for name, own in zip(names, written, strict=True)

@@ -152,8 +152,8 @@ class _Turn:
         counts, having = self.rollout_counts, self.rollout_counts.having
         parts = [f"{having} of {counted(len(counts.target), 'device')} {'has' if having == 1 else 'have'} it"]
         parts += [f"{len(devices)} not applied ({why})" for why, devices in counts.not_applied_by.items()]
-        others = {"outranked": counts.outranked, "failed": counts.failed, "silent": counts.silent}
-        return "; ".join([*parts, *(f"{len(devices)} {name}" for name, devices in others.items() if devices)])
+        devices_by_state = {"outranked": counts.outranked, "failed": counts.failed, "silent": counts.silent}
+        return "; ".join([*parts, *(f"{len(devices)} {name}" for name, devices in devices_by_state.items() if devices)])
 
     # -- within a phase
 

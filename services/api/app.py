@@ -133,8 +133,8 @@ def add_routes(app: FastAPI) -> RouteIndex:
     """
     of_hub = (device_scopes, identities, query, twins, configurations, methods)
     of_fleet = (devices, deployments, events, desired, explain, preview, diff, readiness, rollouts, updates)
-    others = (device_update, stream, webhooks, audit, blocked, me, reference)
-    for module in (*of_hub, *of_fleet, *others):
+    of_process = (device_update, stream, webhooks, audit, blocked, me, reference)
+    for module in (*of_hub, *of_fleet, *of_process):
         for route in module.router.routes:
             # One router per route: FastAPI takes dependencies for a whole router.
             single = APIRouter()

@@ -154,15 +154,15 @@ def _screen(console: Console) -> Iterator[ShowStatus]:
         with Live(console=console, refresh_per_second=8) as live:
             yield lambda step, status: live.update(_table(step, status))
         return
-    shown: dict[str, RenderableType] = {}
+    tables: dict[str, RenderableType] = {}
 
     def show(step: str, status: FleetStatus) -> None:
-        if shown and step not in shown:
-            console.print(shown.popitem()[1])
-        shown[step] = _table(step, status)
+        if tables and step not in tables:
+            console.print(tables.popitem()[1])
+        tables[step] = _table(step, status)
 
     yield show
-    for table in shown.values():
+    for table in tables.values():
         console.print(table)
 
 

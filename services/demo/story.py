@@ -41,8 +41,8 @@ class Story:
 
         self._create(BASE, base, "tags.environment = 'prod'", priority=10)
         counts = self._settled("a deployment targets tags.environment = 'prod'", BASE)
-        rest = f"{counts['unhealthy']} unhealthy, {counts['unknown']} unknown (one device never answers)"
-        tell(f"{BASE} reached {counts['healthy']} of {counts['target']} devices; {rest}")
+        not_healthy = f"{counts['unhealthy']} unhealthy, {counts['unknown']} unknown (one device never answers)"
+        tell(f"{BASE} reached {counts['healthy']} of {counts['target']} devices; {not_healthy}")
 
         before = status(BASE)[BASE]["target"]
         newcomers = [f"edge-new-{number}" for number in range(5)]

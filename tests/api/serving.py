@@ -131,7 +131,7 @@ class Guarded(msgspec.Struct, frozen=True):
 
     def token(self, role: str, **how: Any) -> dict[str, str]:
         """The header of somebody who was given a token."""
-        return {"Authorization": "Bearer " + issue_token(self.producer, name=f"somebody-{role}", role=role, **how)}
+        return {"Authorization": "Bearer " + issue_token(self.producer, name=f"caller-{role}", role=role, **how)}
 
     def give_keys(self, policy: str, primary: Any, secondary: Any) -> None:
         """Give a built-in policy other keys."""

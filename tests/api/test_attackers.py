@@ -290,7 +290,7 @@ def test_whoever_may_not_do_something_is_told_which_right_is_missing_and_who_has
     change = (
         "they lack the permission TwinWrite, which comes with the role operate or admin; policy iothubowner or service"
     )
-    assert refusal(reader, "PATCH", "/twins/victim") == refusal(reader, "PATCH", "/twins/nobody") == change
+    assert refusal(reader, "PATCH", "/twins/victim") == refusal(reader, "PATCH", "/twins/missing") == change
     assert refusal(gate.policy("service"), "GET", "/v1/stream") == (
         "they lack the permission RegistryRead, which comes with the role operate or admin; policy iothubowner"
     )

@@ -78,7 +78,7 @@ def test_history_is_found_by_whom_it_is_about_who_did_it_and_when(audited: Audit
     assert {event["kind"] for event in audited.events(deployment="prod")} == {"DeploymentCreated", "AssignmentChange"}
     assert {event["by"] for event in audited.events(by="user:iothubowner")} == {"user:iothubowner"}
     assert audited.events(by="iothubowner") == audited.events(by="user:iothubowner")
-    assert audited.events(by="user:nobody") == []
+    assert audited.events(by="user:unknown") == []
     (created,) = audited.events(kind="DeploymentCreated")
     assert audited.events(kind="DeploymentCreated", since=created["time"], until=created["time"]) == [created]
     assert audited.events(kind="DeploymentCreated", since=created["at"] + 1) == []
@@ -226,19 +226,19 @@ def test_no_secret_is_in_any_answer(audited: AuditedFleet) -> None:
 
 def test_who_is_shown_keys_stands_in_history_before_they_are(audited: AuditedFleet) -> None:
     ada = audited.serving.token("operate")
-    before = len(audited.events(kind="SecretsRead", by="user:somebody-operate", top=1000))
+    before = len(audited.events(kind="SecretsRead", by="user:caller-operate", top=1000))
     for path in ("/devices/edge-1", "/devices"):
         assert audited.http.get(path, headers=ada).is_success
-    events = audited.events(kind="SecretsRead", by="user:somebody-operate", top=1000)[: -before or None]
+    events = audited.events(kind="SecretsRead", by="user:caller-operate", top=1000)[: -before or None]
     assert [(event["data"]["what"], event["data"]["through"]) for event in events] == [
         ("keys", "GET /devices"),
         ("keys", "GET /devices/{device_id}"),
     ]
-    assert events[1]["sentence"] == "user:somebody-operate read keys of edge-1 by GET /devices/{device_id}"
+    assert events[1]["sentence"] == "user:caller-operate read keys of edge-1 by GET /devices/{device_id}"
     assert set(events[0]["data"]["subjects"]) >= {"edge-1", "edge-2"}
     # What has no secret in it is no such read.
     assert audited.http.get("/v1/devices/edge-1/effective", headers=ada).is_success
-    assert len(audited.events(kind="SecretsRead", by="user:somebody-operate", top=1000)) == before + 2
+    assert len(audited.events(kind="SecretsRead", by="user:caller-operate", top=1000)) == before + 2
 
 
 def test_a_devices_own_fetches_are_counted_and_no_events(audited: AuditedFleet) -> None:

@@ -226,7 +226,7 @@ def test_waivers_are_granted_changed_listed_and_withdrawn(closed: Guarded) -> No
         **WAIVER,
         "module": None,
         "deployment": None,
-        "who": "user:somebody-operate",
+        "who": "user:caller-operate",
         "grantedAt": granted["grantedAt"],
         "expired": False,
     }

@@ -190,7 +190,7 @@ def _quoted(name: str) -> str:
 @pytest.mark.redis_server
 def test_keys_are_changed_without_a_moment_in_which_nobody_comes_in(gate: Guarded) -> None:
     def comes_in(key: str) -> bool:
-        return _status(gate, signed(key, gate.host, policy="service"), "/twins/nobody") == 404
+        return _status(gate, signed(key, gate.host, policy="service"), "/twins/missing") == 404
 
     first, second = gate.key("service"), _secondary(gate, "service")
     assert comes_in(first)

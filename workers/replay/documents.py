@@ -86,8 +86,8 @@ class DocumentComparison:
         while names:
             stored = dict(zip(names, self._log.load(names, fleet=self._stream == FLEET), strict=True))
             differing = {}
-            for name, there in stored.items():
-                if (here := self._replayed_of(name)) != (there.head, there.snapshot):
+            for name, document in stored.items():
+                if (here := self._replayed_of(name)) != (document.head, document.snapshot):
                     differing[name] = here
             self.compared += len(names) - len(differing)
             while differing and events.read_on():

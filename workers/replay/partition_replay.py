@@ -101,7 +101,7 @@ class PartitionReplay:
     def confirmed(
         self, recorded: ProjectionStore, *, upto: Vector, assignment_changes: int | None = None
     ) -> Iterator[Step]:
-        """Replay to a vector, through the recorded assignment changes (the first so many, if given); yields a step for each.
+        """Replay to a vector, through the first `assignment_changes` recorded assignment changes (`None`: all); yields a step for each.
 
         Raises:
             AssignmentChangeDiffers: the events give another assignment change, or one more.

@@ -68,11 +68,15 @@ def write(request: Request, command: Command) -> tuple[Advice, ...]:
     return context_of(request).do(command, author_of(request))
 
 
-def existing(device_id: str, found: R | None) -> R:
-    """What was found of a device; DeviceNotFound for nothing: it does not exist, or not yet in the projections."""
-    if found is None:
+def existing(device_id: str, value: R | None) -> R:
+    """A value that was read of a device.
+
+    Raises:
+        DeviceNotFound: it is `None`, because the device does not exist, or not yet in the projections.
+    """
+    if value is None:
         raise DeviceNotFound(device_id)
-    return found
+    return value
 
 
 def preview_request_of(request: Request) -> PreviewRequest | None:

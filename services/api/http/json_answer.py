@@ -23,8 +23,8 @@ class AnswerBody(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
     @classmethod
     def filled(cls, source: object, **members: Any) -> Self:
         """The answer with these members, and with the attributes of `source` that have the names of its other members."""
-        others = {name: getattr(source, name, UNSET) for name in cls.__struct_fields__ if name not in members}
-        return cls(**{name: value for name, value in others.items() if value is not UNSET}, **members)
+        attributes = {name: getattr(source, name, UNSET) for name in cls.__struct_fields__ if name not in members}
+        return cls(**{name: value for name, value in attributes.items() if value is not UNSET}, **members)
 
 
 def one_of(*texts: str) -> msgspec.Meta:

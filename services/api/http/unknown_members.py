@@ -18,12 +18,12 @@ def messages_of(members: Mapping[str, object], allowed: Iterable[str]) -> str:
     """The errors for unknown members, at most 20, each with the most similar allowed name, or all; empty for none."""
     names, messages = list(allowed), list[str]()
     for member in [member for member in members if member not in names][:_MEMBERS_NAMED_MAX]:
-        shown = str(member)[:_SHOWN_CHARACTERS]
-        if closest := near(shown, names, alike=0.6):
+        name = str(member)[:_SHOWN_CHARACTERS]
+        if closest := near(name, names, alike=0.6):
             advice = f"did you mean {closest[0]!r}?"
         else:
             advice = f"allowed are {', '.join(names)}" if names else "no members are allowed here"
-        messages.append(f"unknown member {shown!r}; {advice}")
+        messages.append(f"unknown member {name!r}; {advice}")
     return "; ".join(messages)
 
 

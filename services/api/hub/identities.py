@@ -329,5 +329,5 @@ def in_plain(
 def identity_authentication(authentication: JsonObject) -> IdentityAuthentication:
     """An authentication with keys in plain, in the hub's shape."""
     keys = authentication.get("symmetricKey", {})
-    shown = IdentityKeys(keys.get("primaryKey"), keys.get("secondaryKey"))
-    return IdentityAuthentication(shown, twin_thumbprints(authentication), authentication.get("type", "sas"))
+    identity_keys = IdentityKeys(keys.get("primaryKey"), keys.get("secondaryKey"))
+    return IdentityAuthentication(identity_keys, twin_thumbprints(authentication), authentication.get("type", "sas"))

@@ -1,4 +1,4 @@
-"""`/v1/diff`: what changed between two points in time, why, and by whom: of a device, of a deployment, of the fleet."""
+"""`/v1/diff`: what changed between two points in time, with reasons and authors: of a device, a deployment or the fleet."""
 
 import heapq
 import itertools

@@ -165,8 +165,9 @@ def score(request: Request) -> FleetScore:
     counts = context.readiness.counts(severities, waivers=waivers.all, now=waivers.now, within=within)
     rules = []
     for rule, severity in severities.items():
-        found, share = counts[rule].found, counts[rule].found / devices if devices else 0.0
-        rules.append(RuleScore(rule, BY_ID[rule].title, severity, found, share, counts[rule].waived))
+        count = counts[rule]
+        share = count.found / devices if devices else 0.0
+        rules.append(RuleScore(rule, BY_ID[rule].title, severity, count.found, share, count.waived))
     return FleetScore(context.profile.name, devices, rules, waivers.expired(request))
 
 

@@ -100,8 +100,13 @@ def in_stream(client: Client, stream: str, *, after: int, limit: int) -> list[Ra
     """
     with answering():
         stored = entries_of(client.xrange(key_of(stream), min=f"{after + 1}-0", count=limit))
-    entries = [RawEntry(position_of(entry_id), fields) for entry_id, fields in stored]
-    for expected, entry in enumerate(entries, entries[0].position if entries else 0):
-        if entry.position != expected:
-            raise LogLostItsTail(stream, expected=expected, actual=entry.position)
-    return entries
+    if not stored:
+        return []
+    first = position_of(stored[0][0])
+    # Ids rise. If all end in -0, the last one tells whether one is missing; parsing each id takes a tenth of a read's time.
+    foreign = [entry_id for entry_id, _ in stored if entry_id[-2:] != b"-0"]
+    if foreign or position_of(stored[-1][0]) != first + len(stored) - 1:
+        for expected, (entry_id, _) in enumerate(stored, first):
+            if (actual := position_of(entry_id)) != expected:
+                raise LogLostItsTail(stream, expected=expected, actual=actual)
+    return [RawEntry(position, fields) for position, (_, fields) in enumerate(stored, first)]

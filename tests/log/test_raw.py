@@ -74,6 +74,17 @@ def test_a_missing_entry_is_not_passed_over(log: RedisLog) -> None:
 
 
 @pytest.mark.redis_server
+def test_a_doubled_position_does_not_hide_a_missing_one(log: RedisLog) -> None:
+    _registered(log, "a", "b")
+    entries = list(RawStreams(log.client).entries("p00"))
+    log.client.delete(key(0, "log"))
+    for entry_id, entry in zip(("1-0", "2-0", "2-1", "4-0"), entries, strict=True):
+        log.client.xadd(key(0, "log"), entry.fields, id=entry_id)
+    with pytest.raises(LogLostItsTail, match="expected position 3, the log has 2"):
+        list(RawStreams(log.client).entries("p00"))
+
+
+@pytest.mark.redis_server
 def test_the_events_of_one_device_are_found_among_others(log: RedisLog) -> None:
     _registered(log, "a", "b", "c")
     events = list(events_of(RawStreams(log.client), ["b", "b/m"], partitions=1, upto=4))

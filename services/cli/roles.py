@@ -3,7 +3,7 @@
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 from events.settings import Settings, environment_of, read_settings
 from services.cli.commands import From, command, flag
@@ -49,20 +49,21 @@ def up(
     run(settings)
 
 
+def _settings(**flags: Any) -> From:
+    """The settings of one role: its servers and its own flags."""
+    return From(read_settings, redis_url=RedisUrl, queue_url=QueueUrl, **flags, allow_volatile_redis=AllowVolatileRedis)
+
+
 @command(example="api --redis-url redis://10.0.0.5:6379/0")
 def api(
     *,
     settings: Annotated[
         Settings,
-        From(
-            read_settings,
-            redis_url=RedisUrl,
-            queue_url=QueueUrl,
+        _settings(
             host=Annotated[str | None, flag("Address to listen on. Any address beyond this machine requires TLS.")],
             port=Port,
             tls_certificate=TlsCertificate,
             tls_key=TlsKey,
-            allow_volatile_redis=AllowVolatileRedis,
         ),
     ],
 ) -> None:
@@ -75,12 +76,8 @@ def worker(
     *,
     settings: Annotated[
         Settings,
-        From(
-            read_settings,
-            redis_url=RedisUrl,
-            queue_url=QueueUrl,
-            workers=Annotated[int | None, flag("Number of worker processes to keep alive.", "--count", min=1, max=64)],
-            allow_volatile_redis=AllowVolatileRedis,
+        _settings(
+            workers=Annotated[int | None, flag("Number of worker processes to keep alive.", "--count", min=1, max=64)]
         ),
     ],
 ) -> None:
@@ -89,12 +86,7 @@ def worker(
 
 
 @command(example="scheduler --redis-url redis://10.0.0.5:6379/0")
-def scheduler(
-    *,
-    settings: Annotated[
-        Settings, From(read_settings, redis_url=RedisUrl, queue_url=QueueUrl, allow_volatile_redis=AllowVolatileRedis)
-    ],
-) -> None:
+def scheduler(*, settings: Annotated[Settings, _settings()]) -> None:
     """Start and end deployments at their times, and advance rollouts, until Ctrl-C.
 
     Of several schedulers one works and the others wait to take over.

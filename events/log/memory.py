@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
+from typing_extensions import override
 
 from events.envelope import Envelope, Principal
 from events.log.chunks import split
@@ -10,7 +11,7 @@ from events.log.codec import decode_entry, type_of
 from events.log.errors import Fenced, LogLostItsTail
 from events.log.events import LOG_SUBJECT, LogInitialised
 from events.log.keys import FLEET, PARTITIONS_DEFAULT, device_of, name, partition_of
-from events.log.port import AT_APPEND, Chunk, Conflicted, Event, Head, Proposed, Stored, Written
+from events.log.port import AT_APPEND, Chunk, Conflicted, Event, Head, Log, Proposed, Stored, Written
 
 _AT_APPEND = b'_at":%d' % AT_APPEND
 
@@ -26,7 +27,7 @@ class _Stream:
         self.wake = False
 
 
-class MemoryLog:
+class MemoryLog(Log):
     """A log of one process."""
 
     def __init__(self, *, partitions: int = PARTITIONS_DEFAULT, epoch: str = "memory", at: int = 0) -> None:
@@ -36,6 +37,7 @@ class MemoryLog:
         event = LogInitialised(epoch, partitions)
         self.append([Proposed(LOG_SUBJECT, 0, event)], command_id="initialise", by=Principal.parse("system:log"), at=at)
 
+    @override
     def append(
         self,
         batch: Sequence[Proposed],
@@ -89,6 +91,7 @@ class MemoryLog:
             chunks.append(Written(piece.stream, piece.indices, first, versions, repeated=False, woke=woke))
         return tuple(chunks)
 
+    @override
     def load(self, subjects: Sequence[str], *, fleet: bool = False) -> list[Stored]:
         stored = []
         for subject in subjects:
@@ -96,27 +99,34 @@ class MemoryLog:
             stored.append(Stored(stream.heads.get(subject, Head()), stream.snapshots.get(subject)))
         return stored
 
+    @override
     def remembered(self, stream: int, command_ids: Sequence[str]) -> list[int]:
         commands = self._streams[stream].commands
         return [len(commands[command_id][1]) if command_id in commands else 0 for command_id in command_ids]
 
+    @override
     def snapshots(self, partition: int, subjects: Sequence[str]) -> list[bytes | None]:
         stored = self._streams[partition].snapshots
         return [stored.get(subject) for subject in subjects]
 
+    @override
     def subjects(self, stream: int, *, prefix: str = "") -> Iterable[str]:
         """Every subject of a stream that has a snapshot and starts with `prefix`."""
         return [subject for subject in self._streams[stream].snapshots if subject.startswith(prefix)]
 
+    @override
     def subjects_with_events(self, stream: int) -> Iterable[str]:
         return list(self._streams[stream].heads)
 
+    @override
     def head(self, stream: int) -> int:
         return len(self._streams[stream].entries)
 
+    @override
     def heads(self) -> Mapping[int, int]:
         return {stream: self.head(stream) for stream in self._streams}
 
+    @override
     def read(self, stream: int, *, after: int, limit: int) -> list[Envelope[Event]]:
         entries = self._streams[stream].entries
         if after > len(entries):
@@ -126,9 +136,11 @@ class MemoryLog:
             for number, fields in enumerate(entries[after : after + limit])
         ]
 
+    @override
     def position_at(self, stream: int, at: int) -> int:
         return sum(int(fields[b"at"]) <= at for fields in self._streams[stream].entries)
 
+    @override
     def clear_wake(self, stream: int) -> None:
         self._streams[stream].wake = False
 

@@ -8,6 +8,7 @@ from typing import Any, cast
 import msgspec
 from redis.cluster import RedisCluster
 from redis.exceptions import NoScriptError
+from typing_extensions import override
 
 from events.envelope import Envelope, Principal
 from events.log.chunks import Piece, split
@@ -17,7 +18,7 @@ from events.log.entries import in_stream
 from events.log.errors import Fenced, LogLostItsTail
 from events.log.failpoints import FailPoint, reached
 from events.log.keys import FLEET, device_of, key, name, partition_of
-from events.log.port import Chunk, Conflicted, Event, Head, Proposed, Stored, Written
+from events.log.port import Chunk, Conflicted, Event, Head, Log, Proposed, Stored, Written
 from events.log.raw import RawStreams
 
 COMMANDS_REMEMBERED_MS = 24 * 3600 * 1000
@@ -33,7 +34,7 @@ _IN_FLIGHT = 32
 """Chunks of a batch that are sent in one pipeline, which holds their arguments in memory: at most 32 MiB."""
 
 
-class RedisLog:
+class RedisLog(Log):
     """A log in one Redis server or in a cluster; all keys of a stream share a hash slot."""
 
     def __init__(self, client: Client, *, partitions: int, epoch: str) -> None:
@@ -42,6 +43,7 @@ class RedisLog:
 
     # -- writing
 
+    @override
     def append(
         self,
         batch: Sequence[Proposed],
@@ -91,12 +93,14 @@ class RedisLog:
         ]
         return list(pipe.execute()) if is_pipelined else answers
 
+    @override
     def clear_wake(self, stream: int) -> None:
         with answering():
             self.client.delete(key(stream, "wake"))
 
     # -- heads and snapshots
 
+    @override
     def load(self, subjects: Sequence[str], *, fleet: bool = False) -> list[Stored]:
         by_stream: dict[int, list[int]] = {}
         for index, subject in enumerate(subjects):
@@ -121,6 +125,7 @@ class RedisLog:
                 stored[index] = Stored(_head(head), snapshot)
         return stored
 
+    @override
     def remembered(self, stream: int, command_ids: Sequence[str]) -> list[int]:
         if not command_ids:
             return []
@@ -128,12 +133,14 @@ class RedisLog:
             answers = self.client.hmget(key(stream, "commands"), list(command_ids))
         return [0 if answer is None else len(_answers.decode(answer)[1]) for answer in answers]
 
+    @override
     def snapshots(self, partition: int, subjects: Sequence[str]) -> list[bytes | None]:
         if not subjects:
             return []
         with answering():
             return cast("list[bytes | None]", self.client.hmget(key(partition, "snapshots"), list(subjects)))
 
+    @override
     def subjects(self, stream: int, *, prefix: str = "") -> Iterable[str]:
         """Every subject of a stream that has a snapshot and starts with `prefix`."""
         match = f"{prefix}*" if prefix else None
@@ -141,6 +148,7 @@ class RedisLog:
             for field, _ in self.client.hscan_iter(key(stream, "snapshots"), match=match, count=1000):
                 yield field.decode()
 
+    @override
     def subjects_with_events(self, stream: int) -> Iterable[str]:
         with answering():
             for field, _ in self.client.hscan_iter(key(stream, "heads"), count=1000):
@@ -148,10 +156,12 @@ class RedisLog:
 
     # -- reading
 
+    @override
     def head(self, stream: int) -> int:
         with answering():
             return int(self.client.hget(key(stream, "meta"), "position") or 0)
 
+    @override
     def heads(self) -> Mapping[int, int]:
         streams = (FLEET, *range(self.partitions))
         with answering():
@@ -162,6 +172,7 @@ class RedisLog:
                 pipe.hget(key(stream, "meta"), "position")
             return {stream: int(head or 0) for stream, head in zip(streams, pipe.execute(), strict=True)}
 
+    @override
     def read(self, stream: int, *, after: int, limit: int) -> list[Envelope[Event]]:
         """Events from position after + 1 on, from the archive and then from the stream in Redis.
 
@@ -181,6 +192,7 @@ class RedisLog:
                 raise LogLostItsTail(name(stream), expected=max(after, end + 1), actual=end)
         return envelopes
 
+    @override
     def position_at(self, stream: int, at: int) -> int:
         oldest = in_stream(self.client, name(stream), after=0, limit=1)
         if not oldest:

@@ -27,16 +27,28 @@ end
 local count = tonumber(ARGV[9])
 local versions, generations, conflicts, conflicted = {}, {}, {}, {}
 
-local function load_head(subject)
+-- All heads are read by one command and all documents are written by one: a command that a script calls costs the server
+-- 1 to 2 µs, a third of what an event costs it.
+local subjects, index = {}, 10
+local function add(subject)
   if versions[subject] == nil then
-    local head = redis.call('HGET', KEYS[2], subject)
-    if head then
-      local version, generation = string.match(head, '^(%d+):(%d+)$')
-      versions[subject], generations[subject] = tonumber(version), tonumber(generation)
-    else
-      versions[subject], generations[subject] = 0, 0
-    end
+    versions[subject], generations[subject] = 0, 0
+    subjects[#subjects + 1] = subject
   end
+end
+for _ = 1, count do
+  add(ARGV[index + 1])
+  if ARGV[index + 4] ~= '' then add(ARGV[index + 4]) end
+  index = index + 9 + 2 * tonumber(ARGV[index + 8])
+end
+local heads = redis.call('HMGET', KEYS[2], unpack(subjects))
+local current = {}
+for number, subject in ipairs(subjects) do
+  if heads[number] then
+    local version, generation = string.match(heads[number], '^(%d+):(%d+)$')
+    versions[subject], generations[subject] = tonumber(version), tonumber(generation)
+  end
+  current[subject] = {versions[subject], generations[subject]}
 end
 
 local function conflict(subject)
@@ -47,15 +59,13 @@ local function conflict(subject)
 end
 
 -- All conditions are checked before the first entry is written: Redis does not roll a script back.
-local index = 10
+index = 10
 local answer_versions = {}
 for number = 1, count do
   local subject = ARGV[index + 1]
-  load_head(subject)
   if versions[subject] ~= tonumber(ARGV[index + 2]) then conflict(subject) end
   local guarded = ARGV[index + 4]
   if guarded ~= '' then
-    load_head(guarded)
     if generations[guarded] ~= tonumber(ARGV[index + 5]) then conflict(guarded) end
   end
   versions[subject] = versions[subject] + 1
@@ -67,12 +77,9 @@ end
 if #conflicts > 0 then
   local answer = {'conflict'}
   for _, subject in ipairs(conflicts) do
-    local head = redis.call('HGET', KEYS[2], subject)
-    local version, generation = '0', '0'
-    if head then version, generation = string.match(head, '^(%d+):(%d+)$') end
     answer[#answer + 1] = subject
-    answer[#answer + 1] = tonumber(version)
-    answer[#answer + 1] = tonumber(generation)
+    answer[#answer + 1] = current[subject][1]
+    answer[#answer + 1] = current[subject][2]
   end
   return answer
 end
@@ -86,13 +93,13 @@ if meta[2] and tonumber(meta[2]) > tonumber(at) then at = meta[2] end
 local first = position + 1
 
 index = 10
-local heads, commands = {}, {[ARGV[1]] = {first, answer_versions}}
+local changed, documents, commands = {}, {}, {[ARGV[1]] = {first, answer_versions}}
 for number = 1, count do
   position = position + 1
   local subject = ARGV[index + 1]
   redis.call('XADD', KEYS[1], position .. '-0', 'type', ARGV[index], 'subject', subject,
     'version', answer_versions[number], 'at', at, 'by', ARGV[3], 'cause', ARGV[4], 'data', ARGV[index + 6])
-  heads[subject] = true
+  changed[subject] = true
   local command = ARGV[index + 7]
   if command ~= '' then
     if not commands[command] then commands[command] = {position, {}} end
@@ -100,20 +107,35 @@ for number = 1, count do
   end
   local snapshots = tonumber(ARGV[index + 8])
   for snapshot = 1, snapshots do
-    local document = ARGV[index + 8 + 2 * snapshot]
-    if document == '' then
-      redis.call('HDEL', KEYS[3], ARGV[index + 7 + 2 * snapshot])
-    else
-      -- AT_APPEND (events/log/port.py); a quote before the colon cannot stand so inside a JSON string.
-      document = string.gsub(document, '_at":9007199254740993', '_at":' .. at)
-      redis.call('HSET', KEYS[3], ARGV[index + 7 + 2 * snapshot], document)
-    end
+    documents[ARGV[index + 7 + 2 * snapshot]] = ARGV[index + 8 + 2 * snapshot]
   end
   index = index + 9 + 2 * snapshots
 end
-for subject in pairs(heads) do
-  redis.call('HSET', KEYS[2], subject, versions[subject] .. ':' .. generations[subject])
+
+-- Lua unpacks about 8,000 values at most; an event can delete more documents than that.
+local function write(command, key, arguments)
+  for first = 1, #arguments, 4000 do
+    redis.call(command, key, unpack(arguments, first, math.min(first + 3999, #arguments)))
+  end
 end
+
+local written, deleted, moved = {}, {}, {}
+for subject, document in pairs(documents) do
+  if document == '' then
+    deleted[#deleted + 1] = subject
+  else
+    written[#written + 1] = subject
+    -- AT_APPEND (events/log/port.py); a quote before the colon cannot stand so inside a JSON string.
+    written[#written + 1] = string.gsub(document, '_at":9007199254740993', '_at":' .. at)
+  end
+end
+for subject in pairs(changed) do
+  moved[#moved + 1] = subject
+  moved[#moved + 1] = versions[subject] .. ':' .. generations[subject]
+end
+write('HSET', KEYS[3], written)
+write('HDEL', KEYS[3], deleted)
+write('HSET', KEYS[2], moved)
 redis.call('HSET', KEYS[4], 'position', position, 'at', at)
 
 -- Each call forgets at most eight ids more than it adds: the hash shrinks, and no call has to delete thousands.

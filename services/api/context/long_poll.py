@@ -50,33 +50,47 @@ class WaitingDevices:
             await asyncio.sleep(POLL_SECONDS)
 
     def _changed(self) -> list[tuple[int, BitMap]]:
-        """The devices by partition that got another assignment, or a desired property by hand, since the last read."""
-        changed = []
+        """The devices by partition that got another assignment, or a desired property by hand, since the last read.
+
+        Raises:
+            LogError: a partition cannot be read, and nothing changed in the others.
+        """
+        changed, failure = list[tuple[int, BitMap]](), None
         for number in range(self._context.log.partitions):
-            checkpoint = self._context.projections.checkpoint(number)
-            seen = self._seen.get(number)
-            if seen is None:
-                self._seen[number] = _Seen(
-                    checkpoint.assignment_changes, checkpoint.hand_writes, self._hand_written(number)
-                )
+            # Each for itself: what was read of one is noted as seen, and must wake its devices although the next one fails.
+            try:
+                ordinals = self._changed_in(number)
+            except LogError as error:
+                failure = error
                 continue
-            ordinals = BitMap()
-            if checkpoint.assignment_changes > seen.assignment_changes:
-                for recorded in self._context.recent_assignments.recorded(
-                    number, after=seen.assignment_changes, upto=checkpoint.assignment_changes
-                ):
-                    ordinals |= BitMap().union(*(moved for _, moved in recorded.moves))
-                seen.assignment_changes = checkpoint.assignment_changes
-            if checkpoint.hand_writes != seen.hand_writes:
-                hand_written = self._hand_written(number)
-                # The array grows with new devices; the versions of those were 0 before.
-                previous = np.zeros_like(hand_written)
-                previous[: len(seen.hand_written)] = seen.hand_written[: len(previous)]
-                ordinals |= BitMap(np.flatnonzero(hand_written != previous).astype(np.uint32))
-                seen.hand_writes, seen.hand_written = checkpoint.hand_writes, hand_written
             if ordinals:
                 changed.append((number, ordinals))
+        if failure is not None and not changed:
+            raise failure
         return changed
+
+    def _changed_in(self, number: int) -> BitMap:
+        checkpoint = self._context.projections.checkpoint(number)
+        seen = self._seen.get(number)
+        if seen is None:
+            self._seen[number] = _Seen(
+                checkpoint.assignment_changes, checkpoint.hand_writes, self._hand_written(number)
+            )
+            return BitMap()
+        ordinals, hand_written = BitMap(), seen.hand_written
+        if checkpoint.assignment_changes > seen.assignment_changes:
+            for recorded in self._context.recent_assignments.recorded(
+                number, after=seen.assignment_changes, upto=checkpoint.assignment_changes
+            ):
+                ordinals |= BitMap().union(*(moved for _, moved in recorded.moves))
+        if checkpoint.hand_writes != seen.hand_writes:
+            hand_written = self._hand_written(number)
+            # The array grows with new devices; the versions of those were 0 before.
+            previous = np.zeros_like(hand_written)
+            previous[: len(seen.hand_written)] = seen.hand_written[: len(previous)]
+            ordinals |= BitMap(np.flatnonzero(hand_written != previous).astype(np.uint32))
+        self._seen[number] = _Seen(checkpoint.assignment_changes, checkpoint.hand_writes, hand_written)
+        return ordinals
 
     def _hand_written(self, number: int) -> npt.NDArray[np.uint32]:
         stored = self._context.projections.read(number, arrays=("hand_written",))

@@ -5,11 +5,12 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from events import canonical
-from events.device.events import DeviceEvent
+from events.device.events import ConfigurationSet, DeviceEvent
 from events.log.errors import EventTooLarge
 from events.log.port import CHUNK_BYTES_MAX, CHUNK_EVENTS_MAX, Proposed, stream_of
 
 _OVERHEAD_BYTES = 64
+_TWIN_BYTES_FEW = CHUNK_BYTES_MAX // 8
 
 
 class Piece(msgspec.Struct, frozen=True):
@@ -33,9 +34,13 @@ def check_size(proposed: Proposed) -> None:
     Raises:
         EventTooLarge: it is over the limit with its snapshots.
     """
-    # Only manifests, the sets of a rollout and the deployments of a group reach 1 MiB. A section of a twin has at most
-    # 32 KiB (contract/hub.md §6), so encoding every device event a second time would find nothing.
-    if not isinstance(proposed.event, DeviceEvent):
+    # Manifests, the sets of a rollout and the deployments of a group reach 1 MiB; so does the twin of a device, whose empty
+    # texts, objects and arrays count nothing against its limits (contract/hub.md §6). To encode every event of a small device
+    # a second time would find nothing.
+    is_of_twin = isinstance(proposed.event, DeviceEvent) and not isinstance(proposed.event, ConfigurationSet)
+    if not is_of_twin or any(
+        document is not None and len(document) > _TWIN_BYTES_FEW for _, document in proposed.snapshots
+    ):
         _size(proposed, canonical.encode(proposed.event))
 
 

@@ -65,9 +65,7 @@ for number = 1, count do
   local subject = ARGV[index + 1]
   if versions[subject] ~= tonumber(ARGV[index + 2]) then conflict(subject) end
   local guarded = ARGV[index + 4]
-  if guarded ~= '' then
-    if generations[guarded] ~= tonumber(ARGV[index + 5]) then conflict(guarded) end
-  end
+  if guarded ~= '' and generations[guarded] ~= tonumber(ARGV[index + 5]) then conflict(guarded) end
   versions[subject] = versions[subject] + 1
   if ARGV[index + 3] ~= '' then generations[subject] = tonumber(ARGV[index + 3]) end
   answer_versions[number] = versions[subject]
@@ -85,7 +83,7 @@ if #conflicts > 0 then
 end
 
 -- The position is counted here and not read from the newest entry: a stream whose last entries were deleted is then
--- noticed by its readers (RedisLog._check_end), and not continued as if nothing were missing.
+-- noticed by its readers (RedisLog.read), and not continued as if nothing were missing.
 local meta = redis.call('HMGET', KEYS[4], 'position', 'at')
 local position = tonumber(meta[1] or '0')
 local at = ARGV[2]

@@ -11,6 +11,7 @@ from events.log.port import CHUNK_BYTES_MAX, CHUNK_EVENTS_MAX, Proposed, stream_
 
 _OVERHEAD_BYTES = 64
 _TWIN_BYTES_FEW = CHUNK_BYTES_MAX // 8
+"""Up to this size of its document, the event of a twin is not measured before its batch is sent."""
 
 
 class Piece(msgspec.Struct, frozen=True):

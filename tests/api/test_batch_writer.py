@@ -12,6 +12,7 @@ from events.producer.producer import Producer
 from services.api.context.api_context import ApiContext
 from services.api.context.batch_writer import BatchWriter
 from services.api.context.callers import Author
+from tests import waiting
 
 ADA, BO, EVE = (Author(Principal.parse(f"user:{name}")) for name in ("ada", "bo", "eve"))
 
@@ -20,10 +21,11 @@ class Context:
     """Producers on a log in memory; Ada's first waits, and Eve's fail."""
 
     def __init__(self) -> None:
-        self.log, self.go_on = MemoryLog(), threading.Event()
+        self.log, self.has_first, self.go_on = MemoryLog(), threading.Event(), threading.Event()
 
     def producer(self, author: Author) -> Producer:
-        assert self.go_on.wait(10)
+        self.has_first.set()
+        assert self.go_on.wait(waiting.seconds())
 
         def conflict(_: object) -> None:
             raise ConflictPersists(("hers",), 8)
@@ -38,7 +40,8 @@ def test_an_error_of_one_author_is_no_answer_to_another() -> None:
 
     async def requests() -> list[Any]:
         first = asyncio.ensure_future(writer.do(RegisterDevice("a"), ADA))
-        await asyncio.sleep(0.1)  # The writer has the first; the others wait, and come into one batch.
+        # The writer has the first; the others wait, and come into one batch.
+        assert await asyncio.to_thread(context.has_first.wait, waiting.seconds())
         others = [
             asyncio.ensure_future(writer.do(command, author))
             for command, author in (
@@ -47,7 +50,7 @@ def test_an_error_of_one_author_is_no_answer_to_another() -> None:
                 (PatchTags("a", {"n": 1}), BO),
             )
         ]
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0)  # Each of them runs until it waits for its answer.
         context.go_on.set()
         return await asyncio.gather(first, *others, return_exceptions=True)
 

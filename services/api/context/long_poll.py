@@ -42,20 +42,20 @@ class WaitingDevices:
         postponed = Postponed(LogError)
         while True:
             with postponed.attempt("waking devices that wait"):
-                for number, ordinals in await run_in_threadpool(self._changed):
+                changed, failure = await run_in_threadpool(self._changed)
+                for number, ordinals in changed:
                     for (partition, ordinal), events in self._waiting.items():
                         if partition == number and ordinal in ordinals:
                             for event in events:
                                 event.set()
+                if failure is not None:
+                    raise failure
             await asyncio.sleep(POLL_SECONDS)
 
-    def _changed(self) -> list[tuple[int, BitMap]]:
-        """The devices by partition that got another assignment, or a desired property by hand, since the last read.
-
-        Raises:
-            LogError: a partition cannot be read, and nothing changed in the others.
-        """
-        changed, failure = list[tuple[int, BitMap]](), None
+    def _changed(self) -> tuple[list[tuple[int, BitMap]], LogError | None]:
+        """The devices by partition that `_changed_in` names, and why a partition could not be read."""
+        changed: list[tuple[int, BitMap]] = []
+        failure: LogError | None = None
         for number in range(self._context.log.partitions):
             # Each for itself: what was read of one is noted as seen, and must wake its devices although the next one fails.
             try:
@@ -65,11 +65,10 @@ class WaitingDevices:
                 continue
             if ordinals:
                 changed.append((number, ordinals))
-        if failure is not None and not changed:
-            raise failure
-        return changed
+        return changed, failure
 
     def _changed_in(self, number: int) -> BitMap:
+        """The devices of a partition that got another assignment, or a desired property by hand, since its last read."""
         checkpoint = self._context.projections.checkpoint(number)
         seen = self._seen.get(number)
         if seen is None:

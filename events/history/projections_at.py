@@ -317,6 +317,10 @@ class ProjectionsAt(LoadedProjections):
     def blocked(self, _partition: int) -> None:
         """No partition is blocked in the past."""
 
+    def states(self, partitions: Sequence[int]) -> dict[int, tuple[Checkpoint, Blocked | None]]:
+        """How far several partitions were; none is blocked in the past."""
+        return {partition: (self.checkpoint(partition), None) for partition in partitions}
+
     def block(self, _partition: int, _blocked: Blocked | None) -> NoReturn:
         """Raise `PastIsFixed`: no partition is blocked in the past."""
         raise PastIsFixed

@@ -136,6 +136,10 @@ class MemoryProjectionStore(LoadedProjections):
         """Where a partition is blocked, if it is."""
         return self._blocked.get(partition)
 
+    def states(self, partitions: Sequence[int]) -> dict[int, tuple[Checkpoint, Blocked | None]]:
+        """The checkpoint of several partitions, and where each is blocked, if it is."""
+        return {partition: (self.checkpoint(partition), self.blocked(partition)) for partition in partitions}
+
     def block(self, partition: int, blocked: Blocked | None) -> None:
         """Mark a partition as blocked, or remove the mark with `None`."""
         if blocked is None:

@@ -105,6 +105,10 @@ class ProjectionStore(Protocol):
         """Where a partition is blocked, if it is."""
         ...
 
+    def states(self, partitions: Sequence[int]) -> dict[int, tuple[Checkpoint, Blocked | None]]:
+        """The checkpoint of several partitions, and where each is blocked, if it is; in one round trip."""
+        ...
+
     def block(self, partition: int, blocked: Blocked | None) -> None:
         """Mark a partition as blocked, or remove the mark with `None`."""
         ...

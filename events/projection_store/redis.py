@@ -164,8 +164,22 @@ class RedisProjectionStore:
     def blocked(self, partition: int) -> Blocked | None:
         """Where a partition is blocked, if it is."""
         with answering():
-            data = self._client.get(projection_key(partition, "blocked"))
-        return None if data is None else msgspec.json.decode(data, type=Blocked)
+            return _blocked(cast("bytes | None", self._client.get(projection_key(partition, "blocked"))))
+
+    def states(self, partitions: Sequence[int]) -> dict[int, tuple[Checkpoint, Blocked | None]]:
+        """The checkpoint of several partitions, and where each is blocked, if it is; in one round trip."""
+        with answering():
+            # Not a transaction, so that a cluster can answer too.
+            pipe: Any = self._client.pipeline(transaction=False)
+            for partition in partitions:
+                pipe.get(projection_key(partition, "checkpoint"))
+                pipe.get(projection_key(partition, "blocked"))
+            answers = pipe.execute()
+        pairs = zip(answers[::2], answers[1::2], strict=True)
+        return {
+            partition: (_checkpoint(checkpoint), _blocked(blocked))
+            for partition, (checkpoint, blocked) in zip(partitions, pairs, strict=True)
+        }
 
     def block(self, partition: int, blocked: Blocked | None) -> None:
         """Mark a partition as blocked, or remove the mark with `None`."""
@@ -195,6 +209,10 @@ def assignment_change_of(entry: RawEntry) -> AssignmentEntry:
 
 def _checkpoint(data: bytes | None) -> Checkpoint:
     return Checkpoint() if data is None else msgspec.json.decode(data, type=Checkpoint)
+
+
+def _blocked(data: bytes | None) -> Blocked | None:
+    return None if data is None else msgspec.json.decode(data, type=Blocked)
 
 
 def _partition_of(answers: Iterator[Any], hashes: Names, fields: Fields, arrays: Names) -> StoredPartition:

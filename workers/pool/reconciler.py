@@ -9,7 +9,7 @@ from events.log.keys import FLEET
 from events.log.lease import Lease
 from events.log.redis import RedisLog
 from events.log.wake import QUEUE, Waker
-from events.projection_store.port import ProjectionStore
+from events.projection_store.port import Blocked, ProjectionStore
 
 INTERVAL_SECONDS = 1.0
 _JOBS_PER_PARTITION_MAX = 4
@@ -38,9 +38,9 @@ class Reconciler:
             self._lagging.clear()
             return []
         heads, behind = self._log.heads(), dict[int, Vector]()
-        for number in range(self._log.partitions):
-            vector = self._projections.checkpoint(number).vector
-            if vector != Vector(heads[number], heads[FLEET]) and not self._waits(number, heads[FLEET]):
+        for number, (checkpoint, block) in self._projections.states(range(self._log.partitions)).items():
+            vector = checkpoint.vector
+            if vector != Vector(heads[number], heads[FLEET]) and not self._waits(number, block, heads[FLEET]):
                 behind[number] = vector
         stuck = [number for number, vector in behind.items() if self._lagging.get(number) == vector]
         self._lagging = behind
@@ -49,9 +49,8 @@ class Reconciler:
             self._waker.wake(stuck)
         return stuck
 
-    def _waits(self, number: int, fleet_head: int) -> bool:
+    def _waits(self, number: int, blocked: Blocked | None, fleet_head: int) -> bool:
         """Whether a partition is blocked, and no event of the fleet, which could be a decision, came since it was woken."""
-        blocked = self._projections.blocked(number)
         # A lost tail needs no decision. It is tried again at every round, and goes on once the events are restored.
         if blocked is None or not blocked.decidable:
             self._checked.pop(number, None)

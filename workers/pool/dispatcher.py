@@ -10,7 +10,7 @@ from events.log.redis import RedisLog
 from events.notification.deliveries import Deliveries, current_progress, is_due
 from events.notification.feed import Feed
 from events.webhook.state import WebhookDocument
-from workers.delivery_job import enqueue
+from workers.delivery_queue import enqueue
 
 DISPATCH_SECONDS = 0.2
 IDLE_SECONDS = 1.0

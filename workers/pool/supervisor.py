@@ -24,7 +24,7 @@ from events.projection_store.fleet_projection import FleetProjection
 from events.projection_store.redis import RedisProjectionStore
 from events.projection_store.series import Sample, SeriesStore
 from events.settings import Settings, environment_of
-from workers.delivery_job import QUEUE as DELIVERY_QUEUE
+from workers.delivery_queue import QUEUE as DELIVERY_QUEUE
 from workers.pool.child_job import archive_job, snapshot_job
 from workers.pool.dispatcher import DISPATCH_SECONDS, IDLE_SECONDS, Dispatcher
 from workers.pool.reconciler import INTERVAL_SECONDS, Reconciler

@@ -101,8 +101,9 @@ class Server:
 class Cluster:
     """Masters that share all slots, and a replica of each if wanted."""
 
-    def __init__(self, stack: contextlib.ExitStack, *, binary: Path, flags: Sequence[str]) -> None:
-        self._stack, self._binary, self._flags = stack, binary, flags
+    def __init__(self, stack: contextlib.ExitStack, *, binary: Path | None = None, flags: Sequence[str] = ()) -> None:
+        self._stack, self._flags = stack, flags
+        self._binary = binary or find_server(read_settings().redis_server)
         self.masters: list[Server] = []
         self.replicas: list[Server] = []
         """The first replica is of the first master, and so on."""
@@ -132,6 +133,30 @@ class Cluster:
         self.settle()
         return server
 
+    def replica_of(self, master: Server) -> Server:
+        """The replica of a master."""
+        return self.replicas[self.masters.index(master)]
+
+    def catch_up(self) -> None:
+        """Wait until every replica has everything that its master has."""
+        for master, replica in zip(self.masters, self.replicas, strict=True):
+            eventually(
+                lambda master=master, replica=replica: _offset(master) == _offset(replica),
+                what="the replica has it all",
+            )
+
+    def promoted(self, master: Server, replica: Server) -> None:
+        """Note that a replica has taken the place of a master that was killed."""
+        number = self.masters.index(master)
+        self.masters[number] = replica
+        del self.replicas[number]
+
+    def knows(self, server: Server, slot: int) -> bool:
+        """Whether a server knows the master of a slot."""
+        masters = {line["node_id"]: line["slots"] for line in server.ask("NODES").values() if line["slots"]}
+        owners = [node_id for node_id, slots in masters.items() if slot in _numbers(slots)]
+        return owners == [self.owner(slot).id]
+
     def remove_master(self, server: Server) -> None:
         """Remove a master that has no slots, as the guide says."""
         self.masters.remove(server)
@@ -152,6 +177,10 @@ class Cluster:
             if slot in _own_slots(master):
                 return master
         raise LookupError(slot)
+
+    def slots(self, master: Server) -> int:
+        """How many slots a master has."""
+        return len(_own_slots(master))
 
     def move(self, slot: int, target: Server) -> None:
         """Move a slot key by key, as `redis-cli --cluster reshard` does."""
@@ -184,6 +213,12 @@ class Cluster:
         return int(self.masters[0].client.info("server").get("valkey_version", "0").split(".")[0]) >= 9
 
 
+def _offset(server: Server) -> int:
+    replication = server.client.info("replication")
+    offset: int = replication["slave_repl_offset" if replication["role"] == "slave" else "master_repl_offset"]
+    return offset
+
+
 def _slot_map(server: Server) -> str:
     lines = server.ask("NODES").values()
     return str(sorted((line["node_id"], line["slots"]) for line in lines if line["slots"]))
@@ -191,8 +226,11 @@ def _slot_map(server: Server) -> str:
 
 def _own_slots(server: Server) -> set[int]:
     own = next(line for line in server.ask("NODES").values() if "myself" in line["flags"])
-    ranges = [(int(slots[0]), int(slots[-1])) for slots in own["slots"]]
-    return {slot for first, last in ranges for slot in range(first, last + 1)}
+    return _numbers(own["slots"])
+
+
+def _numbers(slots: list[list[str]]) -> set[int]:
+    return {slot for ends in slots for slot in range(int(ends[0]), int(ends[-1]) + 1)}
 
 
 @contextlib.contextmanager
@@ -201,7 +239,7 @@ def cluster(
 ) -> Iterator[Cluster]:
     """A cluster of so many masters, with all slots; gone with the block."""
     with contextlib.ExitStack() as stack:
-        nodes = Cluster(stack, binary=binary or find_server(read_settings().redis_server), flags=flags)
+        nodes = Cluster(stack, binary=binary, flags=flags)
         nodes.masters = [nodes.launch() for _ in range(masters)]
         nodes.replicas = [nodes.launch() for _ in range(masters)] if replicas else []
         for number, server in enumerate(nodes.masters):

@@ -24,12 +24,16 @@ RETRYABLE = {429, 503}
 class Writers:
     """Threads that tag devices and read them; each tag is a number that rises by one."""
 
-    def __init__(self, system: System, http: httpx.Client, devices: list[str]) -> None:
+    def __init__(
+        self, system: System, http: httpx.Client, devices: list[str], *, after: "Writers | None" = None
+    ) -> None:
+        """`after` are writers that have ended, whose numbers these continue."""
+        self._after = {} if after is None else after.acknowledged
         self._system, self._http, self._devices = system, http, devices
         self._stopping = threading.Event()
         works = (self._produce, self._call, self._read)
         self._threads = [threading.Thread(target=self._guarded, args=(work,)) for work in works]
-        self.acknowledged: dict[tuple[str, str], int] = {}
+        self.acknowledged: dict[tuple[str, str], int] = dict(self._after)
         """The number of the last acknowledged write, by device and tag."""
         self.counts: Counter[str] = Counter()
         """Answers and retryable errors by kind."""
@@ -67,7 +71,7 @@ class Writers:
     def _produce(self) -> None:
         log = RedisLog(connect(self._system.url), partitions=PARTITIONS, epoch=self._system.log.epoch)
         queue = Redis.from_url(self._system.queue_url)
-        number = 0
+        number = self._after.get((self._devices[0], "produced"), 0)
         while not self._stopping.is_set():
             number += 1
             # The key makes a repeat after a lost answer the same request, as a caller's Idempotency-Key does.
@@ -90,7 +94,7 @@ class Writers:
         queue.close()
 
     def _call(self) -> None:
-        number = 0
+        number = self._after.get((self._devices[0], "called"), 0)
         while not self._stopping.is_set():
             number += 1
             for device_id in self._devices[::2]:

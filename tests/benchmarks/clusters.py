@@ -54,7 +54,7 @@ def run(scale: Scale) -> Iterator[Figure]:
 
 def _figure(what: str, setting: str, measured: Cost, single: Cost, part: str) -> Figure:
     beside = f"{getattr(measured, part):,.1f} µs; {getattr(single, part):,.1f} µs with one"
-    return at_most(what, setting, measured.share_of(single, part), "×", aim=SHARE_MAX, beside=beside)
+    return at_most(what, setting, measured.share_of(single, part), "times", aim=SHARE_MAX, beside=beside)
 
 
 def cost(scale: Scale, *, masters: int, workers: int) -> Cost:

@@ -47,7 +47,8 @@ def test_a_master_that_is_killed_is_replaced_and_callers_see_retryable_errors_at
             eventually(lambda: writers.errors or replica.role() == "master", what="the replica takes over")
             nodes.promoted(killed, replica)
             writers.go_on()
-        system.settle()
+        # The first command after a failover may meet the former master's connection.
+        eventually(lambda: settled(system), what="the projections are at the head of the log")
         assert_nothing_is_lost_or_doubled(system, writers)
         assert system.status("all")["target"] == len(DEVICES)
         assert_rebuilt(system)
@@ -121,7 +122,6 @@ def test_a_partition_that_lost_its_tail_is_reported_and_the_producers_write_it_a
         watch = TailWatch(system.log, system.projections)
         assert watch.once() == []
         lose_the_tail(nodes, master, replica)
-        # The first command after a failover may meet the former master's connection.
         eventually(lambda: settled(system), what="the new master answers")
         with pytest.raises(LogLostItsTail) as error:
             system.log.read(lost, after=head, limit=10)

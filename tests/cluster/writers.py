@@ -3,6 +3,7 @@
 import threading
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Self
 
 import httpx
@@ -122,6 +123,12 @@ class Writers:
                     continue
                 assert answer.is_success, (path, answer.text)
                 self.counts["read"] += 1
+
+
+def assert_retryable_at_most(said: Path) -> None:
+    """No process met an error but that Redis was not available, for which a worker's job may end: it is woken again."""
+    text = said.read_text()
+    assert [line for line in text.splitlines() if "Traceback" in line and "LogUnavailable" not in line] == []
 
 
 def assert_nothing_is_lost_or_doubled(system: System, writers: Writers) -> None:

@@ -42,7 +42,6 @@ from events.webhook.errors import WebhookNotFound
 from events.webhook.state import WebhookDocument
 from workers.delivery_queue import enqueue
 
-# A queue of its own: a slow receiver must not hold up projections, and a worker listens to one queue (decisions/0005).
 _AUTHOR = Principal.parse("system:webhooks")
 
 BATCH = 256

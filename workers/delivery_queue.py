@@ -6,6 +6,7 @@ from rq.serializers import JSONSerializer
 
 from events.log.wake import FAILURE_TTL_SECONDS, JOB_TIMEOUT_SECONDS
 
+# A queue of its own: a slow receiver must not hold up projections, and a worker listens to one queue (decisions/0005).
 QUEUE = "twinfold-deliver"
 JOB = "workers.delivery_job.deliver"
 

@@ -23,11 +23,12 @@ from events.processes.wake import Wake
 from events.projection_store.fleet_projection import FleetProjection
 from events.projection_store.redis import RedisProjectionStore
 from events.projection_store.series import Sample, SeriesStore
-from events.settings import Settings, environment_of
+from events.settings import Settings, environment_of, is_cluster
 from workers.delivery_queue import QUEUE as DELIVERY_QUEUE
 from workers.pool.child_job import archive_job, snapshot_job
 from workers.pool.dispatcher import DISPATCH_SECONDS, IDLE_SECONDS, Dispatcher
 from workers.pool.reconciler import INTERVAL_SECONDS, Reconciler
+from workers.pool.tail_watch import TAIL_SECONDS, TailWatch
 
 STOP_SECONDS_MAX, SNAPSHOT_SECONDS = 15.0, 5.0
 BEHIND_SECONDS = 30.0
@@ -51,6 +52,8 @@ class Supervisor:
         projections = RedisProjectionStore(log.client)
         self._log, self._projections = log, projections
         self._reconciler = Reconciler(log, projections, Waker(queue, partitions=log.partitions), queue)
+        # On one server, the notes would be lost together with the events.
+        self._tail_watch = TailWatch(log, projections) if is_cluster(settings.redis_url) else None
         self._series = SeriesStore(log.client)
         self._fleet_projection = FleetProjection(projections, partitions=log.partitions)
         self._dispatcher = Dispatcher(log, Feed(log, projections), Deliveries(log.client), queue)
@@ -63,13 +66,13 @@ class Supervisor:
         """Start the workers, tend them and reconcile until `stop` is called from a signal handler or another thread."""
         self.children = [self._worker(QUEUE) for _ in range(self._settings.workers)]
         # These run in threads: a sample of a large fleet takes longer than a child may stay untended.
-        sample_seconds = _sample_check_seconds(self._settings.series_seconds)
-        self._every(lambda: sample_seconds, "sample", self._sample_once)
+        self._every(_sample_check_seconds(self._settings.series_seconds), "sample", self._sample_once)
         self._every(lambda: self._dispatch_seconds, "deliveries", self._dispatch_once)
-        archive_seconds = self._settings.archive_seconds
-        self._every(lambda: archive_seconds, "archiving", lambda: self._archive_job.once(self._stopping))
+        self._every(self._settings.archive_seconds, "archiving", lambda: self._archive_job.once(self._stopping))
+        if self._tail_watch is not None:
+            self._every(TAIL_SECONDS, "lost tails", self._tail_watch.once)
         if (job := self._snapshot_job) is not None:
-            self._every(lambda: SNAPSHOT_SECONDS, "snapshots", lambda: job.once(self._stopping))
+            self._every(SNAPSHOT_SECONDS, "snapshots", lambda: job.once(self._stopping))
         delivering = range(self._settings.webhook_workers)
         reconciled_at = 0.0
         while not self._stopping.is_set():
@@ -103,11 +106,11 @@ class Supervisor:
         command = [sys.executable, "-m", "workers", queue]
         return Supervised("worker", lambda: Child(command, environment), tell=_tell, on_end=self._wake.wake)
 
-    def _every(self, seconds: Callable[[], float], what: str, act: Callable[[], object]) -> None:
+    def _every(self, seconds: float | Callable[[], float], what: str, act: Callable[[], object]) -> None:
         """Call `act` every `seconds` until the pool stops, in a thread of its own."""
 
         def repeat() -> None:
-            while not self._stopping.wait(seconds()):
+            while not self._stopping.wait(seconds() if callable(seconds) else seconds):
                 with self._postponed.attempt(what):
                     act()
 

@@ -19,8 +19,8 @@ from events.notification.positions import Positions, encode, moved
 from events.processes.postponed import Postponed
 from events.secrets.errors import SecretsUnavailable
 from services.api.context.api_context import ApiContext
+from services.api.context.commit_signals import APPENDS, COMMITS, CommitSignals
 
-POLL_SECONDS = 0.1
 BATCH = 64
 """How many notifications are read at once for one follower."""
 
@@ -69,13 +69,14 @@ class _Newest:
 
 
 class Followers:
-    """Reads the heads of the log ten times a second while it has followers, and lets each read on from its position."""
+    """Reads the heads of the log when it has grown, while it has followers, and lets each read on from its position."""
 
     def __init__(self, context: ApiContext) -> None:
         self._feed = Feed(context.log, context.projections)
         self._epoch = context.log.epoch
         self._heartbeat_seconds = context.settings.stream_heartbeat_seconds
         self.ordinals = DeviceOrdinals(context.projections, partitions=context.log.partitions)
+        self._signals = CommitSignals(context.client, partitions=context.log.partitions, patterns=(COMMITS, APPENDS))
         self._newest, self._news = _Newest(), asyncio.Event()
         self._heads: Positions = ()
         self._followers, self._ended = 0, False
@@ -93,15 +94,18 @@ class Followers:
 
     async def run(self) -> None:
         """Read until cancelled; retries while Redis does not answer."""
+        self._signals.start()
         postponed = Postponed(LogError)
         while True:
-            if self._followers:
-                with postponed.attempt("following the log"):
-                    heads = await run_in_threadpool(self._read_heads, self._heads)
-                    if heads != self._heads:
-                        self._heads = heads
-                        self._wake()
-            await asyncio.sleep(POLL_SECONDS)
+            streams = await self._signals.next()
+            is_read = False
+            with postponed.attempt("following the log"):
+                heads = await run_in_threadpool(self._read_heads, self._heads)
+                if heads != self._heads:
+                    self._heads = heads
+                    self._wake()
+                is_read = True
+            await (self._signals.pause() if is_read else self._signals.repeat(streams))
 
     def _read_heads(self, before: Positions) -> Positions:
         heads = self._feed.heads()
@@ -140,7 +144,9 @@ class Followers:
         """
         self._followers += 1
         clock = asyncio.get_running_loop().time
+        signals = contextlib.ExitStack()
         try:
+            signals.enter_context(self._signals.needed())
             # An id alone is no event. A client that is cut off before the first event resumes from it.
             yield _RETRY + self._id(positions)
             silent_until = clock() + self._heartbeat_seconds
@@ -169,6 +175,7 @@ class Followers:
         except LogLostItsTail as error:
             logger.error("a stream ends here", why=str(error))  # noqa: TRY400 - expected, a traceback tells nothing
         finally:
+            signals.close()
             self._followers -= 1
 
     def _read(self, after: Positions, upto: Positions, chosen: Chosen) -> tuple[Positions, bytes]:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from operator import ne
 
 import structlog
+from prometheus_client import Gauge
 from starlette.concurrency import run_in_threadpool
 
 from events.log.errors import LogError, LogLostItsTail, LogUnavailable
@@ -79,10 +80,10 @@ class Followers:
         self._signals = CommitSignals(context.client, partitions=context.log.partitions, patterns=(COMMITS, APPENDS))
         self._newest, self._news = _Newest(), asyncio.Event()
         self._heads: Positions = ()
-        self._followers, self._ended = 0, False
-
-    def __len__(self) -> int:
-        return self._followers
+        self._ended = False
+        self.gauge = Gauge(
+            "twinfold_streams", "Clients that follow /v1/stream.", registry=None, multiprocess_mode="livesum"
+        )
 
     def heads(self) -> Positions:
         """The head of every stream.
@@ -142,11 +143,11 @@ class Followers:
         A slow client delays only itself: nothing is read for it ahead of time. `still_allowed` is asked before each part;
         `in_turn` runs a read in a thread, in a turn of the caller.
         """
-        self._followers += 1
         clock = asyncio.get_running_loop().time
-        signals = contextlib.ExitStack()
+        during = contextlib.ExitStack()
         try:
-            signals.enter_context(self._signals.needed())
+            during.enter_context(self.gauge.track_inprogress())
+            during.enter_context(self._signals.needed())
             # An id alone is no event. A client that is cut off before the first event resumes from it.
             yield _RETRY + self._id(positions)
             silent_until = clock() + self._heartbeat_seconds
@@ -175,8 +176,7 @@ class Followers:
         except LogLostItsTail as error:
             logger.error("a stream ends here", why=str(error))  # noqa: TRY400 - expected, a traceback tells nothing
         finally:
-            signals.close()
-            self._followers -= 1
+            during.close()
 
     def _read(self, after: Positions, upto: Positions, chosen: Chosen) -> tuple[Positions, bytes]:
         notifications = self._newest.between(after, upto)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 import numpy as np
 import numpy.typing as npt
+from prometheus_client import Gauge
 from pyroaring import BitMap
 from starlette.concurrency import run_in_threadpool
 
@@ -34,9 +35,9 @@ class WaitingDevices:
         self._signals = CommitSignals(context.client, partitions=context.log.partitions, patterns=(COMMITS,))
         self._seen: dict[int, _Seen] = {}
         self.ended = False
-
-    def __len__(self) -> int:
-        return sum(len(events) for by_ordinal in self._waiting.values() for events in by_ordinal.values())
+        self.gauge = Gauge(
+            "twinfold_waiting_devices", "Devices that wait for a change.", registry=None, multiprocess_mode="livesum"
+        )
 
     async def run(self) -> None:
         """Read until cancelled; retries while Redis does not answer."""
@@ -114,7 +115,7 @@ class WaitingDevices:
             event.set()
         self._waiting.setdefault(partition, {}).setdefault(ordinal, []).append(event)
         try:
-            with self._signals.needed():
+            with self.gauge.track_inprogress(), self._signals.needed():
                 yield event
         finally:
             by_ordinal = self._waiting[partition]

@@ -57,7 +57,7 @@ def test_the_metrics_of_any_process_are_those_of_all(port_of_two: tuple[System, 
     _, http = port_of_two
     before = total(http, "requests_total")
     for number in range(40):
-        on_new_connection(http, "GET", f"/v1/devices/w{number % DEVICES}").raise_for_status()
+        on_new_connection(http, "GET", f"/v1/devices/w{number % DEVICES}/effective").raise_for_status()
     totals = [total(http, "requests_total") for _ in range(10)]
     # Each scrape is a request as well, counted once its answer begins.
     assert totals == [before + 41 + scrapes for scrapes in range(10)]
@@ -88,7 +88,7 @@ def test_a_process_that_is_killed_is_started_again_and_what_it_counted_remains(
     before = total(http, "requests_total")
     os.kill(running[0], signal.SIGKILL)
     eventually(lambda: len(set(processes()) - {running[0]}) == 2, what="two processes run again")
-    assert on_new_connection(http, "GET", "/v1/devices/w0").is_success
+    assert on_new_connection(http, "GET", "/v1/devices/w0/effective").is_success
     assert total(http, "requests_total") > before
 
 

@@ -38,7 +38,8 @@ def total(http: httpx.Client, name: str) -> float:
 @pytest.fixture(scope="module")
 def port_of_two(shared_redis: EmbeddedRedis) -> Iterator[tuple[System, httpx.Client]]:
     with (
-        fresh_system(shared_redis) as system,
+        redis_server() as server,
+        fresh_system(server) as system,
         system.process("-m", "workers.pool"),
         api(system, TWINFOLD_API_PROCESSES="2") as http,
     ):
@@ -97,7 +98,8 @@ def test_a_process_that_is_killed_is_started_again_and_what_it_counted_remains(
 @pytest.fixture(scope="module")
 def two() -> Iterator[tuple[System, httpx.Client, httpx.Client]]:
     with (
-        fresh_system(shared_redis) as system,
+        redis_server() as server,
+        fresh_system(server) as system,
         system.process("-m", "workers.pool"),
         api(system) as first,
         api(system) as second,

@@ -9,7 +9,6 @@ from typing import Any
 import httpx
 import pytest
 
-from services.embedded_redis import EmbeddedRedis
 from tests import waiting
 from tests.api.serving import api, counted, written
 from tests.process_tree import children
@@ -36,7 +35,7 @@ def total(http: httpx.Client, name: str) -> float:
 
 
 @pytest.fixture(scope="module")
-def port_of_two(shared_redis: EmbeddedRedis) -> Iterator[tuple[System, httpx.Client]]:
+def port_of_two() -> Iterator[tuple[System, httpx.Client]]:
     with (
         redis_server() as server,
         fresh_system(server) as system,

@@ -157,18 +157,17 @@ class Fleet:
 
     def bytes_per_device(self) -> Iterator[Figure]:
         """What Redis says each key takes, by what it is for."""
-        totals = dict.fromkeys(("log", "heads and snapshots", "projections", "index", "assignments"), 0)
+        totals = dict.fromkeys(("log", "heads and documents", "projections", "index", "assignments"), 0)
         for number in range(PARTITIONS):
             for what in ("log",):
                 totals["log"] += self._usage(key(number, what))
-            for what in ("heads", "snapshots"):
-                totals["heads and snapshots"] += self._usage(key(number, what))
+            totals["heads and documents"] += self._usage(key(number, "subjects"))
             for what in (*HASHES, *ARRAYS, "checkpoint"):
                 totals["index" if what == "index" else "projections"] += self._usage(key(number, f"projection:{what}"))
             totals["assignments"] += self._usage(key(number, "assignments"))
         each = {what: total / self.scale.devices for what, total in totals.items()}
         setting = f"{self.scale.devices:,} devices"
-        for what in ("log", "heads and snapshots", "assignments"):
+        for what in ("log", "heads and documents", "assignments"):
             yield Figure(f"Redis bytes per device: {what}", setting, each[what], "B", "", None)
         beside = f"projections {each['projections']:.0f} B, index {each['index']:.0f} B"
         yield at_most(

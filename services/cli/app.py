@@ -26,6 +26,8 @@ COMMANDS = {
     "connection-string": "services.cli.credentials:connection_string",
     "ca": "services.cli.credentials:ca",
     "log": "services.cli.log:log",
+    "document": "services.cli.document:document",
+    "size": "services.cli.size:size",
     "archive": "services.cli.archive:app",
     "audit": "services.cli.audit:app",
     "replay": "services.cli.replay:replay",

@@ -26,7 +26,7 @@ from tests.log.train_dictionary import DICTIONARIES, documents
 from tests.servers import flush
 
 ADA = Principal.parse("user:ada")
-DIGESTS = {1: "a68009a07884df0ae0130019d1535b7ba8e85a30fc47048cc153dab490636288"}
+DIGESTS = {1: "1875ca864f03948178ac451e3fef9bbc6cc93679220a8066f61636f1a667557e"}
 RECORDS = Path(__file__).parent / "golden/records.json"
 
 

@@ -23,8 +23,8 @@ from events.device.state import begun_module, evolve_device, evolve_twin
 from events.log.port import AT_APPEND
 
 DICTIONARIES = Path(__file__).parents[2] / "events/log/dictionaries"
-SIZE = 16_000
-"""Bytes of a dictionary: deflate's window of 16 KiB holds it."""
+SIZE = 7_900
+"""Bytes of a dictionary: deflate's window of 8 KiB holds it."""
 DEVICES = 1000
 _PIECE, _GRAM = 256, 8
 

@@ -18,6 +18,7 @@ import pytest
 from typer.testing import CliRunner
 
 from events import PatchTags, Producer
+from events.device.events import DeviceRegistered
 from events.log.archive.manifest import Segment, manifest_of, segment_name
 from events.log.archive.mover import faults, is_due, overdue
 from events.log.archive.notes import hold, location_of, note, notes_of
@@ -26,7 +27,7 @@ from events.log.entries import entry_bytes, genesis, stream_names
 from events.log.errors import ArchiveElsewhere, UnreadableEvent
 from events.log.keys import key, partition_of
 from events.log.object_store import ObjectStore
-from events.log.port import read_all
+from events.log.port import Proposed, read_all
 from events.log.raw import RawStreams
 from events.log.redis import RedisLog
 from events.notification.archive_mover import open_mover
@@ -320,26 +321,24 @@ def _written_otherwise(log: RedisLog, object_store: ObjectStore) -> Segment:
 def test_a_rest_that_fills_no_segment_is_written_and_leaves_redis_once_it_is_old(log: RedisLog, tmp_path: Path) -> None:
     moving = mover(log, tmp_path, segment_entries=300)
     seal_all(log)
-    oldest = 1000
-    before_at = oldest + DAY + 1
+    before_at = 1000 + DAY + 1
 
     def due(at: int) -> bool:
         head_of = RawStreams(log.client).head
         return is_due(log.client, partitions=1, segment_entries=300, before_at=at, head_of=head_of)
 
-    assert not due(before_at - 1)
+    # The fleet's stream begins at 0, the partition's at 1,000.
+    assert (due(DAY), due(DAY + 1)) == (False, True)
     assert moving.write("p00", overdue_at=overdue(before_at - 1)).written == 0
-    assert due(before_at)
     assert moving.waiting("p00", head=100, before_at=before_at).would_be_written == 100
     written = moving.write("p00", overdue_at=overdue(before_at))
     assert (written.written, written.segments) == (100, 1)
     # Whatever comes next is younger, so there is no file for each event.
-    write_events(log, 1, at=before_at)
+    log.append([Proposed("later", 0, DeviceRegistered())], command_id="later", by=ADA, at=before_at)
     assert moving.write("p00", overdue_at=overdue(before_at)).written == 0
-    assert not due(oldest)
     assert moving.trim("p00", before_at=before_at).trimmed == 100
-    assert log.client.xlen(key(0, "log")) == 5
-    assert [envelope.position for envelope in read_all(log, 0)] == list(range(1, 106))
+    assert log.client.xlen(key(0, "log")) == 1
+    assert [envelope.position for envelope in read_all(log, 0)] == list(range(1, 102))
 
 
 def test_events_leave_redis_by_default_where_a_location_is_configured(monkeypatch: pytest.MonkeyPatch) -> None:

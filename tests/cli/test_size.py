@@ -16,6 +16,7 @@ from tests import waiting
 from tests.archive.streams import FAR, mover
 from tests.stored_subjects import store
 from tests.workers.system import PARTITIONS, System, base, deploy, fresh_system, join
+from workers.projector import Projector
 
 pytestmark = pytest.mark.redis_server
 DEVICES = 12
@@ -23,10 +24,12 @@ DEVICES = 12
 
 @pytest.fixture
 def system(shared_redis: EmbeddedRedis) -> Iterator[System]:
-    with fresh_system(shared_redis) as system:
+    with fresh_system(shared_redis, waking=False) as system:
         system.do(*(one for number in range(DEVICES) for one in join(f"d{number}", site=number)))
         system.do(deploy("a", base("m"), "*"))
-        system.settle()
+        projector = Projector(system.log, system.projections, clock=lambda: 5)
+        for number in range(PARTITIONS):
+            assert projector.drain(number, go_on=lambda: True)
         yield system
 
 

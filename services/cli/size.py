@@ -68,7 +68,7 @@ def size(
     log = open_log(settings.redis_url, allow_volatile=settings.allow_volatile_redis)
     chosen = [_stream_number(text, log.partitions) for text in partition or ()]
     with contextlib.closing(log.client):
-        sizes = list(_sizes(log.client, chosen or [FLEET, *range(log.partitions)], samples))
+        sizes = list(sizes_of(log.client, chosen or [FLEET, *range(log.partitions)], samples))
     devices = sum(stream.devices for stream in sizes)
     total = {kind: sum(stream.bytes[kind] for stream in sizes) for kind in KINDS}
     if json:
@@ -87,7 +87,12 @@ def _each(count: int, devices: int) -> str:
     return f"{count / devices:,.0f}" if devices else "-"
 
 
-def _sizes(client: Client, streams: Sequence[int], samples: int) -> Iterator[StreamSize]:
+def sizes_of(client: Client, streams: Sequence[int], samples: int) -> Iterator[StreamSize]:
+    """The size of each stream; Redis measures `samples` entries of a key, or all for 0.
+
+    Raises:
+        LogUnavailable: Redis did not answer.
+    """
     used_by_stream = {stream: dict.fromkeys(KINDS, 0) for stream in streams}
     with answering():
         keys: Iterator[bytes] = client.scan_iter(count=_BATCH)

@@ -327,17 +327,20 @@ def test_a_rest_that_fills_no_segment_is_written_and_leaves_redis_once_it_is_old
         head_of = RawStreams(log.client).head
         return is_due(log.client, partitions=1, segment_entries=300, before_at=at, head_of=head_of)
 
-    # The fleet's stream begins at 0, the partition's at 1,000.
-    assert (due(DAY), due(DAY + 1)) == (False, True)
+    # The first entry is of 1,000; the fleet has only one, which stays.
+    assert (due(before_at - 1), due(before_at)) == (False, True)
     assert moving.write("p00", overdue_at=overdue(before_at - 1)).written == 0
-    assert moving.waiting("p00", head=100, before_at=before_at).would_be_written == 100
+    assert moving.waiting("p00", head=100, before_at=before_at).would_be_written == 99
     written = moving.write("p00", overdue_at=overdue(before_at))
-    assert (written.written, written.segments) == (100, 1)
-    # Whatever comes next is younger, so there is no file for each event.
+    assert (written.written, written.segments) == (99, 1)
+    assert moving.trim("p00", before_at=before_at).trimmed == 99
+    # The newest entry stays, and gets no file before another one comes.
+    assert not due(FAR)
+    assert moving.write("p00", overdue_at=FAR).written == 0
     log.append([Proposed("later", 0, DeviceRegistered())], command_id="later", by=ADA, at=before_at)
     assert moving.write("p00", overdue_at=overdue(before_at)).written == 0
-    assert moving.trim("p00", before_at=before_at).trimmed == 100
-    assert log.client.xlen(key(0, "log")) == 1
+    assert moving.write("p00", overdue_at=overdue(before_at + 20_000)).written == 1
+    assert log.client.xlen(key(0, "log")) == 2
     assert [envelope.position for envelope in read_all(log, 0)] == list(range(1, 102))
 
 

@@ -68,11 +68,14 @@ def is_due(
 
 
 def is_overdue(client: Client, stream: str, *, after: int, overdue_at: int | None) -> bool:
-    """Whether the first entry from position after + 1 on is older than `overdue_at` (milliseconds; `None`: no entry is)."""
+    """Whether the first entry from position after + 1 on is older than `overdue_at` (milliseconds; `None`: no entry is).
+
+    The newest entry of a stream is not, because it stays in Redis.
+    """
     if overdue_at is None:
         return False
-    oldest = in_stream(client, stream, after=after, limit=1)
-    return bool(oldest) and oldest[0].at < overdue_at
+    oldest = in_stream(client, stream, after=after, limit=2)
+    return len(oldest) > 1 and oldest[0].at < overdue_at
 
 
 class ArchivedStream(msgspec.Struct, frozen=True, rename="camel"):
@@ -152,7 +155,7 @@ class Mover:
     ) -> ArchivedStream:
         """Write every whole segment of a stream that is not written yet; the entries stay in Redis.
 
-        A rest that fills no segment becomes one if its oldest entry is older than `overdue_at` (milliseconds).
+        A rest that fills no segment becomes one, but for its newest entry, if its oldest is older than `overdue_at` (milliseconds).
 
         Raises:
             LogLostItsTail: entries are missing in Redis that are not in the archive.
@@ -208,7 +211,7 @@ class Mover:
         if not self._has(stream, upto):
             if not is_overdue(self._client, stream, after=after, overdue_at=overdue_at):
                 return None
-            upto = newest_position(self._client, key_of(stream))
+            upto = newest_position(self._client, key_of(stream)) - 1
         epoch = self._initialisation.epoch
         before = bytes.fromhex(segments[-1].after) if segments else genesis(epoch, stream)
         writer = SegmentWriter(stream, epoch=epoch, before=before)
@@ -295,7 +298,7 @@ class Mover:
         notes = notes_of(self._client, stream)
         would_be_written = notes.written + (head - notes.written) // self._segment_entries * self._segment_entries
         if is_overdue(self._client, stream, after=would_be_written, overdue_at=overdue(before_at)):
-            would_be_written = head
+            would_be_written = head - 1
         would_be_trimmed, held_by = notes.trimmed, ""
         for segment in notes.segments:
             if before_at is None or segment.last <= notes.trimmed:

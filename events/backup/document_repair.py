@@ -16,8 +16,7 @@ from events.log.port import Stored
 from events.log.raw import RawStreams
 from events.log.redis import RedisLog
 from events.log.subject_record import decode_record, encode_record, has_document
-
-_BATCH = 1000
+from events.redis_cluster import hash_fields
 
 # Writes only if the subject has no new event since the replay, and its stored value is still the damaged one.
 _REPAIR = """
@@ -122,5 +121,5 @@ def repair(log: RedisLog, damaged: DamagedDocument) -> bool:
 
 def _records(log: RedisLog, stream: int) -> Mapping[str, bytes]:
     with answering():
-        members = log.client.hscan_iter(key(stream, "subjects"), count=_BATCH)
+        members = hash_fields(log.client, key(stream, "subjects"))
         return {field.decode(): value for field, value in members}

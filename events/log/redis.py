@@ -21,6 +21,7 @@ from events.log.keys import FLEET, device_of, key, name, partition_of
 from events.log.port import Chunk, Conflicted, Event, Head, Log, Proposed, Stored, Written
 from events.log.raw import RawStreams
 from events.log.subject_record import decode_document, decode_record, encode_document, has_document, has_events
+from events.redis_cluster import hash_fields
 
 COMMANDS_REMEMBERED_MS = 24 * 3600 * 1000
 COMMANDS_REMEMBERED_MAX = 100_000
@@ -81,16 +82,16 @@ class RedisLog(Log):
             return self._pipelined(calls)
         except NoScriptError:
             # A new server has no script, and one that restarts loses its scripts. EVALSHA sends 40 bytes instead of the whole
-            # script with each chunk, so it is loaded only here. Chunks of this batch that are in the log answer as repeated.
-            self.client.script_load(_SCRIPT)
-            return self._pipelined(calls)
+            # script with each chunk, so its text is sent only here. EVAL, not SCRIPT LOAD, which on a cluster needs every master
+            # to be there. Chunks of this batch that are in the log answer as repeated.
+            return self._pipelined(calls, is_new=True)
 
-    def _pipelined(self, calls: Sequence[tuple[int, list[Any]]]) -> list[Any]:
+    def _pipelined(self, calls: Sequence[tuple[int, list[Any]]], *, is_new: bool = False) -> list[Any]:
         is_pipelined = len(calls) > 1 and not isinstance(self.client, RedisCluster)
         pipe: Any = self.client.pipeline(transaction=False) if is_pipelined else self.client
+        run, script = (pipe.eval, _SCRIPT) if is_new else (pipe.evalsha, _SHA)
         answers = [
-            pipe.evalsha(_SHA, len(_KEYS), *(key(stream, what) for what in _KEYS), *arguments)
-            for stream, arguments in calls
+            run(script, len(_KEYS), *(key(stream, what) for what in _KEYS), *arguments) for stream, arguments in calls
         ]
         return list(pipe.execute()) if is_pipelined else answers
 
@@ -117,7 +118,7 @@ class RedisLog(Log):
         return stored
 
     def _hmget(self, reads: Sequence[tuple[int, Sequence[str]]]) -> list[list[bytes | None]]:
-        is_pipelined = len(reads) > 1
+        is_pipelined = len(reads) > 1 and not isinstance(self.client, RedisCluster)
         pipe: Any = self.client.pipeline(transaction=False) if is_pipelined else self.client
         answers = [pipe.hmget(key(stream, "subjects"), names) for stream, names in reads]
         return list(pipe.execute()) if is_pipelined else answers
@@ -143,14 +144,14 @@ class RedisLog(Log):
         """Every subject of a stream that has a snapshot and starts with `prefix`."""
         match = f"{prefix}*" if prefix else None
         with answering():
-            for field, record in self.client.hscan_iter(key(stream, "subjects"), match=match, count=1000):
+            for field, record in hash_fields(self.client, key(stream, "subjects"), match=match):
                 if has_document(record):
                     yield field.decode()
 
     @override
     def subjects_with_events(self, stream: int) -> Iterable[str]:
         with answering():
-            for field, record in self.client.hscan_iter(key(stream, "subjects"), count=1000):
+            for field, record in hash_fields(self.client, key(stream, "subjects")):
                 if has_events(record):
                     yield field.decode()
 

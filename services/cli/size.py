@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import msgspec
 import typer
+from redis.cluster import RedisCluster
 
 from events.log.archive.notes import notes_of
 from events.log.connect import Client, answering
@@ -16,6 +17,7 @@ from events.log.keys import FLEET, key, name
 from events.log.log_factory import open_log
 from events.member_names import camel_json
 from events.number_text import counted
+from events.redis_cluster import keys_like
 from events.rich_console import console
 from services.cli.client import AsJson, show_json, table
 from services.cli.commands import command, flag
@@ -95,16 +97,15 @@ def sizes_of(client: Client, streams: Sequence[int], samples: int) -> Iterator[S
     """
     used_by_stream = {stream: dict.fromkeys(KINDS, 0) for stream in streams}
     with answering():
-        keys: Iterator[bytes] = client.scan_iter(count=_BATCH)
-        while batch := [redis_key.decode() for redis_key in itertools.islice(keys, _BATCH)]:
-            places = [(redis_key, *_place(redis_key)) for redis_key in batch]
-            places = [place for place in places if place[1] in used_by_stream]
-            pipe: Any = client.pipeline(transaction=False)
-            for redis_key, _, _ in places:
-                pipe.memory_usage(redis_key, samples=samples)
-            for (_, stream, kind), used in zip(places, pipe.execute(), strict=True):
+        names = (redis_key.decode(errors="replace") for redis_key in keys_like(client, "*"))
+        all_places = ((redis_key, *_place(redis_key)) for redis_key in names)
+        places_left = (place for place in all_places if place[1] in used_by_stream)
+        while places := list(itertools.islice(places_left, _BATCH)):
+            for (_, stream, kind), count in zip(
+                places, _used(client, [redis_key for redis_key, _, _ in places], samples), strict=True
+            ):
                 # None: the key expired after the scan.
-                used_by_stream[stream][kind] += used or 0
+                used_by_stream[stream][kind] += count or 0
     for stream, used in used_by_stream.items():
         with answering():
             devices = 0 if stream == FLEET else client.hlen(key(stream, "projection:ordinals"))
@@ -112,6 +113,13 @@ def sizes_of(client: Client, streams: Sequence[int], samples: int) -> Iterator[S
         for stream_of_files in streams_of_files:
             used["archive"] += sum(segment.bytes for segment in notes_of(client, stream_of_files).segments)
         yield StreamSize(name(stream), devices, used)
+
+
+def _used(client: Client, redis_keys: Sequence[str], samples: int) -> list[int | None]:
+    is_pipelined = not isinstance(client, RedisCluster)
+    pipe: Any = client.pipeline(transaction=False) if is_pipelined else client
+    answers = [pipe.memory_usage(redis_key, samples=samples) for redis_key in redis_keys]
+    return list(pipe.execute()) if is_pipelined else answers
 
 
 def _place(redis_key: str) -> tuple[int, str]:

@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 
 from events.log.keys import FLEET, key, partition_of
-from services.cli.size import KINDS
+from events.log.log_factory import initialise
+from services.cli.size import KINDS, sizes_of
 from services.embedded_redis import EmbeddedRedis
 from tests import waiting
 from tests.archive.streams import FAR, mover
+from tests.servers import flush
 from tests.stored_subjects import store
 from tests.workers.system import PARTITIONS, System, base, deploy, fresh_system, join
 from workers.projector import Projector
@@ -96,3 +98,12 @@ def test_a_stored_document_is_shown_as_json_with_its_version(system: System) -> 
     assert "twinfold blocked documents" in json.loads(ran(system, "document", "d1").stdout)["d1"]["document"]
     unknown = ran(system, "document", "d1", "nobody")
     assert (unknown.returncode, json.loads(unknown.stdout)["nobody"]["document"]) == (1, None)
+
+
+def test_the_keys_of_a_cluster_are_counted(cluster_url: str) -> None:
+    log = initialise(cluster_url, partitions=2, at=0)
+    flush(log.client)
+    log = initialise(cluster_url, partitions=2, at=0)
+    sizes = list(sizes_of(log.client, (FLEET, 0, 1), 0))
+    assert sizes[0].bytes["log"] == log.client.memory_usage(key(FLEET, "log"), samples=0)
+    log.client.close()

@@ -1,13 +1,13 @@
 """Settings from environment variables and flags, read once into a frozen object."""
 
 import math
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from events.device.tags import personal_paths
 from events.webhook.targets import ANY, AllowedTargets
@@ -75,12 +75,10 @@ RedisUrl = Annotated[str, AfterValidator(_redis_url)]
 AbsolutePath = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """All settings. The field `redis_url` is the variable `TWINFOLD_REDIS_URL`, and so on."""
 
-    model_config = SettingsConfigDict(
-        env_prefix=ENV_PREFIX, env_ignore_empty=True, extra="forbid", frozen=True, hide_input_in_errors=True
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     redis_url: RedisUrl = Field(default="redis://127.0.0.1:6379/0", repr=False)
     """The server of the log and the projections; may have a password."""
@@ -286,14 +284,19 @@ class Settings(BaseSettings):
 
 
 def read_settings(**flags: object) -> Settings:
-    """The settings of the environment; a flag that is not `None` overrides its variable.
+    """The settings of the environment; a flag that is not `None` overrides its variable, and an empty variable is not set.
 
     Raises:
         SettingsInvalid: a value is invalid, or a flag is not a setting. The message does not quote values.
     """
-    settings: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
+    # Not by pydantic-settings: this is all it would do, and it takes as long to import as the rest of a short command.
+    variables = {name.lower(): value for name, value in os.environ.items()}  # noqa: TID251 - read once, here
+    values: dict[str, Any] = {
+        name: value for name in Settings.model_fields if (value := variables.get(f"{ENV_PREFIX}{name}".lower()))
+    }
+    values |= {name: value for name, value in flags.items() if value is not None}
     try:
-        return Settings(**settings)
+        return Settings(**values)
     except ValidationError as error:
         # The error of an invalid combination has no location and names the setting itself.
         problems = [

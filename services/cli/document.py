@@ -7,7 +7,6 @@ import msgspec
 import typer
 
 from events.canonical import Json
-from events.log.log_factory import open_log
 from events.secrets.references import mask
 from services.cli.client import show_json
 from services.cli.commands import argument, command, flag
@@ -28,6 +27,8 @@ def document(
 
     Exits with 1 if a subject is unknown.
     """
+    from events.log.log_factory import open_log
+
     log = open_log(settings.redis_url, allow_volatile=settings.allow_volatile_redis)
     with contextlib.closing(log.client):
         stored = log.load(subjects, fleet=fleet)

@@ -16,12 +16,12 @@ from events.log.archive.notes import SEALER, hold
 from events.log.keys import FLEET
 from events.log.log_factory import initialise
 from events.log.redis import RedisLog
+from events.log.storage_size import KINDS, sizes_of
 from events.log.wake import Waker
 from events.notification.archive_mover import open_mover
 from events.projection_store.fleet_projection import FleetProjection
 from events.projection_store.redis import RedisProjectionStore
 from events.settings import environment_of, read_settings
-from services.cli.size import KINDS, sizes_of
 from services.embedded_redis import EmbeddedRedis
 from tests.benchmarks import fleets
 from tests.benchmarks.measuring import Figure, at_most, quantile

@@ -11,7 +11,7 @@ import pytest
 
 from events.log.keys import FLEET, key, partition_of
 from events.log.log_factory import initialise
-from services.cli.size import KINDS, sizes_of
+from events.log.storage_size import KINDS, sizes_of
 from services.embedded_redis import EmbeddedRedis
 from tests import waiting
 from tests.archive.streams import FAR, mover

@@ -14,10 +14,10 @@ NOWHERE = {"TWINFOLD_REDIS_URL": "redis://127.0.0.1:1"}
 @pytest.mark.parametrize(
     ("module", "absent"),
     [
-        ("workers", ("rich.console", "httpx._client", "fastapi")),
-        ("workers.pool", ("rich.console", "httpx._client", "fastapi")),
-        ("services.scheduler", ("rich.console", "fastapi")),
-        ("services.api", ("rich.console",)),
+        ("workers", ("rich.segment", "httpx._client", "fastapi")),
+        ("workers.pool", ("rich.segment", "httpx._client", "fastapi")),
+        ("services.scheduler", ("rich.segment", "fastapi")),
+        ("services.api", ("rich.segment",)),
     ],
 )
 def test_a_process_does_not_load_what_it_never_uses(module: str, absent: tuple[str, ...]) -> None:

@@ -1,6 +1,6 @@
 -- Append one chunk of events to one stream: all of it or nothing, once per chunk id.
 -- KEYS: 1 log, 2 heads, 3 snapshots, 4 meta, 5 wake, 6 commands, 7 command times.
--- ARGV: 1 chunk id, 2 at (ms), 3 by, 4 cause, 5 fence ('' for none), 6 wakes (1: a flag is set, 0: the caller wakes all),
+-- ARGV: 1 chunk id, 2 at (ms), 3 by, 4 cause, 5 fence ('' for none), 6 how long the workers count as woken (ms),
 --       7 remember chunk ids since (ms), 8 remember at most, 9 number of events; then per event:
 --       type, subject, expected version, generation ('' to keep), guarded subject ('' for none), guarded generation,
 --       data, id of its command ('' for none), number of snapshots, then per snapshot: subject, document ('' deletes).
@@ -153,7 +153,7 @@ if #old > 0 then
   redis.call('ZREM', KEYS[7], unpack(old))
 end
 
--- In the script that writes the events: set afterwards, a process killed in between would leave events without a flag.
-local woke = 1
-if ARGV[6] == '1' then woke = redis.call('SETNX', KEYS[5], 1) end
+-- In the script that writes the events: a worker that leaves its claim and then reads sees every event whose append found
+-- the claim (events/log/claims.py).
+local woke = redis.call('SET', KEYS[5], 'woken', 'NX', 'PX', ARGV[6]) and 1 or 0
 return {'written', first, woke, unpack(answer_versions)}

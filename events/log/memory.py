@@ -24,7 +24,6 @@ class _Stream:
         self.commands: dict[str, tuple[int, tuple[int, ...]]] = {}
         self.at = 0
         self.fence = 0
-        self.wake = False
 
 
 class MemoryLog(Log):
@@ -86,9 +85,7 @@ class MemoryLog(Log):
                 if proposed.command_id:
                     began, before = stream.commands.get(proposed.command_id, (position, ()))
                     stream.commands[proposed.command_id] = (began, (*before, version))
-            woke = piece.stream == FLEET or not stream.wake
-            stream.wake = True
-            chunks.append(Written(piece.stream, piece.indices, first, versions, repeated=False, woke=woke))
+            chunks.append(Written(piece.stream, piece.indices, first, versions, repeated=False, woke=True))
         return tuple(chunks)
 
     @override
@@ -139,10 +136,6 @@ class MemoryLog(Log):
     @override
     def position_at(self, stream: int, at: int) -> int:
         return sum(int(fields[b"at"]) <= at for fields in self._streams[stream].entries)
-
-    @override
-    def clear_wake(self, stream: int) -> None:
-        self._streams[stream].wake = False
 
 
 def _check(stream: _Stream, proposals: Sequence[Proposed]) -> tuple[dict[str, Head], tuple[int, ...], list[str]]:

@@ -148,7 +148,7 @@ def _open(settings: Settings) -> tuple[RedisLog, RedisProjectionStore]:
 
 
 def _producer(log: RedisLog, settings: Settings, by: str | None) -> Producer:
-    waker = Waker(Redis.from_url(settings.effective_queue_url), partitions=log.partitions)
+    waker = Waker(Redis.from_url(settings.effective_queue_url))
     return Producer(log, by=author(log, settings, by), waker=waker)
 
 

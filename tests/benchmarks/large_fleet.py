@@ -57,7 +57,7 @@ class Fleet:
         self.log: RedisLog = initialise(server.url, partitions=PARTITIONS)
         self.projections = RedisProjectionStore(self.log.client)
         self.fleet_projection = FleetProjection(self.projections, partitions=PARTITIONS)
-        self.waker = Waker(self.client, partitions=PARTITIONS)
+        self.waker = Waker(self.client)
         self.producer = Producer(self.log, by=BY, waker=self.waker)
         self.draw = random.Random(11)
 

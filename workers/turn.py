@@ -20,6 +20,10 @@ from workers.projector import Projector
 EVENTS_MAX = 1000
 """How many events of a partition are applied before the next partition has its part."""
 
+_BULK_EVENTS = 100
+"""How many events at once are an import. Its streams are read at every look only: a commit costs as much as applying 150 events,
+and a read that returns with the first of them would make it a commit for each append."""
+
 _LOOK_SECONDS = 0.1
 """How often a turn looks whether streams wait for a worker, and how long a wait for events lasts at most."""
 _RENEW_SECONDS = CLAIM_MS / 4000
@@ -54,7 +58,7 @@ class Turn:
         self._waiting = set[int]()
         # The head and the position of each partition at the last renewal.
         self._compared: dict[int, tuple[int, int]] = {}
-        self._has_given_up = False
+        self._has_given_up = self._is_import = False
         self._busy_seconds = 0.0
 
     def run(self) -> None:
@@ -68,6 +72,8 @@ class Turn:
         reached(FailPoint.TURN_CLAIMED)
         started = active = looked = renewed = time.monotonic()
         while True:
+            if self._is_import:
+                time.sleep(_LOOK_SECONDS)
             news = self._read(wait_seconds=0.0 if self._to_drain else _LOOK_SECONDS)
             woke = time.monotonic()
             if self._project(news):
@@ -219,7 +225,8 @@ class Turn:
 
     def _project(self, news: dict[int, list[Envelope[Event]] | None]) -> bool:
         """Apply and commit news; returns whether anything was committed."""
-        due = set(news)
+        due, sizes = set(news), [len(events) for events in news.values() if events]
+        self._is_import = sum(sizes) >= _BULK_EVENTS and max(sizes) < EVENTS_MAX
         if FLEET in news:
             self._read_fleet(news.pop(FLEET))
             due = {*self._at}

@@ -120,7 +120,7 @@ class Turn:
         self._take([FLEET, *free[:share]])
         self._waiting = {number for number in free[share:] if number in holders}
         if self._waiting:
-            self._wake(self._waiting)
+            self._wake_others(self._waiting)
         return bool(self._streams)
 
     def _take(self, streams: Iterable[int]) -> None:
@@ -199,8 +199,7 @@ class Turn:
                 given_up = partitions[share:]
                 self._forget(given_up)
                 self._claims.leave(given_up)
-                self._wake(given_up)
-                self._waiting |= {*given_up}
+                self._wake_others(given_up)
 
     def _leave(self, *, is_active: bool) -> None:
         streams = self._streams
@@ -208,14 +207,17 @@ class Turn:
         self._claims.leave(streams)
         reached(FailPoint.TURN_LEFT)
         # An append that found the claim woke nobody, so the streams are read once more after it is gone.
-        if is_active or self._to_drain or self._read(wait_seconds=0.0):
-            self._wake(streams)
+        late = {*self._to_drain, *self._read(wait_seconds=0.0)}
+        if late or is_active:
+            self._wake_others(late, streams)
             reached(FailPoint.TURN_REQUEUED)
 
-    def _wake(self, streams: Iterable[int]) -> None:
+    def _wake_others(self, waiting: Iterable[int], streams: Iterable[int] = ()) -> None:
+        """Wake the workers for streams that wait for one, and have them look at others."""
+        self._claims.mark_woken(waiting)
         # The reconciler finds what no worker was woken for.
         with contextlib.suppress(WakeFailed):
-            self._waker.wake(streams)
+            self._waker.wake((*waiting, *streams))
 
     # -- events
 
@@ -263,9 +265,8 @@ class Turn:
             room = max(0, self._share(self._waker.state()) - len(self._partitions))
             taken = sorted(unfollowed, key=lambda number: self._projector.checkpoint(number) is None)[:room]
             self._take(taken)
-            left = unfollowed - set(taken)
-            self._waiting |= left
-            self._wake(left)
+            if left := unfollowed - set(taken):
+                self._wake_others(left)
 
     def _drain(self, number: int) -> bool:
         """Load or examine a partition, and project one batch of it; returns whether anything was committed."""

@@ -70,6 +70,18 @@ class Claims:
         answers = self._each(_TAKE, asked, self.holder, str(CLAIM_MS), WOKEN)
         return {stream: answer > 1 for stream, answer in zip(asked, answers, strict=True) if answer}
 
+    def mark_woken(self, streams: Iterable[int]) -> None:
+        """Mark streams that no worker follows as woken, as an append does: the next turn takes them before all others.
+
+        Raises:
+            LogUnavailable: Redis did not answer.
+        """
+        with answering():
+            pipe = self._client.pipeline(transaction=False)
+            for stream in streams:
+                pipe.set(key(stream, "wake"), WOKEN, nx=True, px=WOKEN_MS)
+            pipe.execute()
+
     def leave(self, streams: Iterable[int], *, holder: str = "") -> None:
         """Give up the claims of streams that `holder` has (default: this process).
 

@@ -1,6 +1,7 @@
 """Wakes the workers for partitions that are behind the log and do not move."""
 
 from events.envelope import Vector
+from events.log.claims import Claims
 from events.log.keys import FLEET
 from events.log.lease import Lease
 from events.log.redis import RedisLog
@@ -18,6 +19,7 @@ class Reconciler:
 
     def __init__(self, log: RedisLog, projections: ProjectionStore, waker: Waker) -> None:
         self._log, self._projections, self._waker = log, projections, waker
+        self._claims = Claims(log.client, partitions=log.partitions)
         self._lease = Lease(log.client, "reconciler")
         self._lagging: dict[int, Vector] = {}
         self._checked: dict[int, tuple[int, int]] = {}
@@ -38,7 +40,9 @@ class Reconciler:
                 behind[number] = vector
         stuck = [number for number, vector in behind.items() if self._lagging.get(number) == vector]
         self._lagging = behind
-        self._waker.wake(stuck)
+        if stuck:
+            self._claims.mark_woken(stuck)
+            self._waker.wake(stuck)
         return stuck
 
     def _waits(self, number: int, blocked: Blocked | None, fleet_head: int) -> bool:

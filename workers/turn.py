@@ -53,7 +53,9 @@ class Turn:
         # The claimed streams. Of each partition, the position up to which its events are read or applied.
         self._follows_fleet, self._fleet_seen, self._at = False, 0, dict[int, int]()
         # Claimed partitions that are not followed: those that `Projector.drain` has to load or to examine next, and blocked ones.
-        self._to_drain, self._blocked = set[int](), set[int]()
+        # Those to drain are in the order in which they wait.
+        self._to_drain, self._blocked = dict[int, None](), set[int]()
+        self._share = log.partitions
         # Streams that wait for a worker. If they still do at the next look, this turn takes them.
         self._waiting = set[int]()
         # The head and the position of each partition at the last renewal.
@@ -72,7 +74,7 @@ class Turn:
         reached(FailPoint.TURN_CLAIMED)
         started = active = looked = renewed = time.monotonic()
         while True:
-            if self._is_import:
+            if self._is_import and not self._to_drain:
                 time.sleep(_LOOK_SECONDS)
             news = self._read(wait_seconds=0.0 if self._to_drain else _LOOK_SECONDS)
             woke = time.monotonic()
@@ -101,12 +103,15 @@ class Turn:
     def _streams(self) -> set[int]:
         return {*self._partitions, FLEET} if self._follows_fleet else self._partitions
 
-    def _share(self, state: QueueState) -> int:
-        return -(-self._log.partitions // max(1, state.workers))
+    def _count_workers(self) -> QueueState:
+        state = self._waker.state()
+        self._share = -(-self._log.partitions // max(1, state.workers))
+        return state
 
     def _take_share(self) -> bool:
         """Claim a fair share of the streams that no worker follows; returns whether there are any."""
-        state, holders = self._waker.state(), self._claims.holders()
+        self._count_workers()
+        holders = self._claims.holders()
         free = [
             number
             for number in range(self._log.partitions)
@@ -114,11 +119,10 @@ class Turn:
         ]
         # Woken ones wait for a worker. Of the others, those that this process has in memory need not be loaded.
         free.sort(key=lambda number: (number not in holders, self._projector.checkpoint(number) is None))
-        share = self._share(state)
         self._projector.fleet.read_on()
         self._fleet_seen = self._projector.fleet.position
-        self._take([FLEET, *free[:share]])
-        self._waiting = {number for number in free[share:] if number in holders}
+        self._take([FLEET, *free[: self._share]])
+        self._waiting = {number for number in free[self._share :] if number in holders}
         if self._waiting:
             self._wake_others(self._waiting)
         return bool(self._streams)
@@ -138,14 +142,14 @@ class Turn:
                 and checkpoint.vector.fleet == self._projector.fleet.position
             )
             if blocked is not None or not is_current or checkpoint.vector.fleet != self._projector.fleet.position:
-                self._to_drain.add(number)
+                self._to_drain[number] = None
             else:
                 self._at[number] = checkpoint.vector.partition
 
     def _forget(self, streams: Iterable[int]) -> None:
         for stream in streams:
             self._at.pop(stream, None)
-            self._to_drain.discard(stream)
+            self._to_drain.pop(stream, None)
             self._blocked.discard(stream)
             if stream == FLEET:
                 self._follows_fleet = False
@@ -175,12 +179,12 @@ class Turn:
     def _drain_later(self, partitions: Iterable[int]) -> None:
         for number in list(partitions):
             self._forget([number])
-            self._to_drain.add(number)
+            self._to_drain[number] = None
 
     def _look(self, seconds: float) -> None:
         """Take streams that wait for a worker and get none, or give up some that another worker could take."""
         with contextlib.suppress(WakeFailed):
-            state, holders = self._waker.state(), self._claims.holders()
+            state, holders = self._count_workers(), self._claims.holders()
             others = set(self._claims.streams) - self._streams
             free = {stream for stream in others if holders.get(stream, WOKEN) == WOKEN}
             # Workers that are registered and dead, or stopped, take none. A job that waits says that all others are busy.
@@ -191,12 +195,17 @@ class Turn:
                 self._waiting -= overdue
                 return
             following = {holder for holder in holders.values() if holder not in (WOKEN, self._claims.holder)}
-            share, partitions = self._share(state), sorted(self._partitions)
+            partitions = sorted(self._partitions)
             is_busy = self._busy_seconds > _BUSY * seconds
-            if is_busy and len(partitions) > share and state.workers - len(following) > 1 and not self._has_given_up:
+            if (
+                is_busy
+                and len(partitions) > self._share
+                and state.workers - len(following) > 1
+                and not self._has_given_up
+            ):
                 # Once in a turn: if nobody takes them, this turn takes them back, and keeps them.
                 self._has_given_up = True
-                given_up = partitions[share:]
+                given_up = partitions[self._share :]
                 self._forget(given_up)
                 self._claims.leave(given_up)
                 self._wake_others(given_up)
@@ -232,8 +241,7 @@ class Turn:
         if FLEET in news:
             self._read_fleet(news.pop(FLEET))
             due = {*self._at}
-            self._to_drain |= self._blocked
-            self._blocked.clear()
+            self._drain_later(self._blocked)
         ready: dict[int, list[Envelope[Event]]] = {}
         for number in due:
             events = news.get(number, [])
@@ -245,7 +253,7 @@ class Turn:
         self._at.update(advanced)
         self._drain_later(ready.keys() - advanced.keys())
         # One at a time, as loading a large partition takes seconds and the others have news meanwhile.
-        return self._drain(min(self._to_drain)) or bool(advanced) if self._to_drain else bool(advanced)
+        return self._drain(next(iter(self._to_drain))) or bool(advanced) if self._to_drain else bool(advanced)
 
     def _read_fleet(self, envelopes: list[Envelope[Event]] | None) -> None:
         fleet = self._projector.fleet
@@ -262,7 +270,7 @@ class Turn:
             # Partitions that no worker follows: this turn answers for them.
             holders = self._claims.holders()
             unfollowed = {number for number in range(self._log.partitions) if number not in holders}
-            room = max(0, self._share(self._waker.state()) - len(self._partitions))
+            room = max(0, self._share - len(self._partitions))
             taken = sorted(unfollowed, key=lambda number: self._projector.checkpoint(number) is None)[:room]
             self._take(taken)
             if left := unfollowed - set(taken):
@@ -279,7 +287,7 @@ class Turn:
             self._blocked.add(number)
         else:
             # Another worker committed it first.
-            self._to_drain.add(number)
+            self._to_drain[number] = None
         return not is_done
 
     def _count_work(self) -> None:

@@ -7,7 +7,6 @@ from typing import Any, cast
 
 import msgspec
 from redis.cluster import RedisCluster
-from redis.commands.core import Script
 from redis.exceptions import NoScriptError
 
 from events import canonical
@@ -17,6 +16,7 @@ from events.log.connect import Client, answering
 from events.log.entries import RawEntry
 from events.log.keys import key, name
 from events.log.raw import RawStreams
+from events.log.script import Script
 from events.projection_store.archived_assignments import stored_key, stored_of
 from events.projection_store.port import Blocked, Fields, Names, StoredDevice
 from events.stored_projection.stored_partition import (
@@ -39,7 +39,7 @@ _AUTHOR = "system:project"
 def script(client: Client, *parts: str) -> Script:
     """A Lua script of this package, run by its digest."""
     package = files("events.projection_store")
-    return client.register_script("".join(package.joinpath(part).read_text() for part in parts))
+    return Script(client, "".join(package.joinpath(part).read_text() for part in parts))
 
 
 class RedisProjectionStore:
@@ -151,10 +151,10 @@ class RedisProjectionStore:
             if len(calls) > 1 and not isinstance(self._client, RedisCluster):
                 pipe: Any = self._client.pipeline(transaction=False)
                 for _, keys, arguments in calls:
-                    pipe.evalsha(self._commit.sha, len(keys), *keys, *arguments)
+                    pipe.evalsha(self._commit.digest, len(keys), *keys, *arguments)
                 answers = pipe.execute(raise_on_error=False)
             for index, (_, keys, arguments) in enumerate(calls):
-                # One partition, a cluster, or a server that has lost its scripts: `Script` loads it where it is missing.
+                # One partition, a cluster, or a server that has lost its scripts: `Script` sends it where it is missing.
                 if isinstance(answers[index], NoScriptError):
                     answers[index] = self._commit(keys, arguments)
                 elif isinstance(answers[index], Exception):

@@ -96,6 +96,7 @@ def _config(settings: Settings) -> uvicorn.Config:
     config = uvicorn.Config(
         create_app(context),
         http=connection_class(settings.request_seconds_max),
+        loop="uvloop",
         ws="none",
         log_config=None,
         access_log=False,
@@ -124,7 +125,9 @@ def main() -> int:
             # Replays of the past and previews make many objects at once, which the collector would walk again and again.
             with rare_collection():
                 server.run(sockets)
-    except exits.EXPECTED as error:
+    except Exception as error:
+        if not exits.is_any(error, *exits.EXPECTED):
+            raise
         line.last_output(str(error))
         complain_of(error, program="twinfold api")
         return exits.code_of(error)

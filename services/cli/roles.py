@@ -31,7 +31,7 @@ def up(
 ) -> None:
     """Start Redis, the API, the workers and the scheduler, and keep them running until Ctrl-C."""
     # The roles start sooner without what `up` imports, such as cryptography.
-    from services.up.run import run  # noqa: PLC0415
+    from services.up.run import run
 
     settings = read_settings(
         data_dir=data,

@@ -15,6 +15,8 @@ from functools import partial
 import msgspec
 
 from events.envelope import Principal
+from events.log.archive.notes import location_of
+from events.log.errors import ArchiveElsewhere
 from events.log.log_factory import initialise
 from events.log.redis import RedisLog
 from events.processes.child import Child
@@ -58,7 +60,16 @@ def run(settings: Settings) -> None:
         sockets = stack.enter_context(listening(settings))
         url, redis = stack.enter_context(redis_of(settings, keeps=[lock], print_line=print_lines))
         log = initialise(url, allow_volatile=settings.allow_volatile_redis)
-        changed = settings.model_copy(update={"redis_url": url, "queue_url": settings.queue_url or url})
+        # With a location, the roles remove archived events from Redis by default: here every role reads the same directory.
+        changed = settings.model_copy(
+            update={
+                "redis_url": url,
+                "queue_url": settings.queue_url or url,
+                "archive_url": settings.effective_archive_url,
+            }
+        )
+        if settings.archive_url is None:
+            follow_archive(changed, log)
         _write_local_api(changed, log)
         print_lines(f"data   {settings.data_dir}")
         print_lines(f"redis  {hide_password(url)} ({log.partitions} partitions)")
@@ -89,6 +100,20 @@ def run(settings: Settings) -> None:
                 role.terminate()
                 role.end(_STOP_SECONDS_MAX)
     print_lines("stopped")
+
+
+def follow_archive(settings: Settings, log: RedisLog) -> None:
+    """Make the archive of a data directory that was moved its archive again, if all its files are there."""
+    recorded = location_of(log.client)
+    if recorded is None or recorded == settings.effective_archive_url:
+        return
+    # pyarrow takes 0.3 s to import, and no other step of `up` needs it.
+    from events.notification.archive_mover import open_mover  # noqa: PLC0415
+
+    try:
+        open_mover(log, settings).settle(may_move=True)
+    except ArchiveElsewhere as error:
+        print_lines(f"archive {error}")
 
 
 def _stopping_on_signals() -> threading.Event:

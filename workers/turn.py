@@ -266,6 +266,9 @@ class Turn:
             self._fleet_seen = self._log.head(FLEET)
             fleet.read_on()
         self._fleet_seen = max(self._fleet_seen, fleet.position)
+        if fleet.position < self._fleet_seen:
+            # `drain` applies what is before the event that cannot be read, and marks the partition.
+            self._drain_later(self._partitions)
         if self._follows_fleet:
             # Partitions that no worker follows: this turn answers for them.
             holders = self._claims.holders()

@@ -164,6 +164,9 @@ if #old > 0 then
   redis.call('ZREM', KEYS[6], unpack(old))
 end
 
+-- Followers of the log read on (services/api/context/commit_signals.py). A user without the permission to publish appends as well.
+redis.pcall('PUBLISH', KEYS[1], '')
+
 -- In the script that writes the events: set afterwards, a process killed in between would leave events without a flag.
 local woke = 1
 if ARGV[6] == '1' then woke = redis.call('SETNX', KEYS[4], 1) end

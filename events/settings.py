@@ -166,6 +166,8 @@ class Settings(BaseModel):
     """The hours of nothing but failures after which a webhook is paused."""
     webhook_workers: int = Field(default=2, ge=1, le=64)
     """The number of processes of a pool that deliver webhooks; they start with the first webhook."""
+    api_processes: int = Field(default=1, ge=1, le=64)
+    """The number of processes that serve the API on its port; turns and requests per minute apply to each of them."""
     workers: int = Field(default=2, ge=1, le=64)
     """The number of worker processes that the supervisor keeps running."""
     memory_budget_mib: int = Field(default=512, ge=16)

@@ -164,6 +164,9 @@ if #old > 0 then
   redis.call('ZREM', KEYS[6], unpack(old))
 end
 
+-- Followers of the log read on (services/api/context/commit_signals.py). A user without the permission to publish appends as well.
+redis.pcall('PUBLISH', KEYS[1], '')
+
 -- In the script that writes the events: a worker that leaves its claim and then reads sees every event whose append found
 -- the claim (events/log/claims.py).
 local woke = redis.call('SET', KEYS[4], 'woken', 'NX', 'PX', ARGV[6]) and 1 or 0

@@ -1,6 +1,6 @@
 """The interface of a log, which Redis implements, and memory for tests and backtests."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol, get_args
 
 import msgspec
@@ -97,12 +97,15 @@ class Proposed(msgspec.Struct, frozen=True):
 
 
 class Written(msgspec.Struct, frozen=True):
-    """A chunk is in the log, at `first_position` and the positions after it; `repeated`: it was there before this call."""
+    """A chunk is in the log, at `first_position` and the positions after it; `repeated`: it was there before this call.
+
+    `at` is the time of its events, in milliseconds.
+    """
 
     stream: int
     indices: tuple[int, ...]
     first_position: int
-    versions: tuple[int, ...]
+    at: int
     repeated: bool
     woke: bool
 
@@ -149,6 +152,24 @@ class Log(Protocol):
             Fenced: another process with a higher fence has written to this stream.
         """
         ...
+
+    def begin_append(
+        self,
+        batch: Sequence[Proposed],
+        *,
+        command_id: str,
+        by: Principal,
+        at: int,
+        cause: str = "",
+        fence: int | None = None,
+    ) -> Callable[[], tuple[Chunk, ...]]:
+        """As `append`, without waiting for the answers: the function that it returns does, and must be called once.
+
+        Raises:
+            LogUnavailable, EventTooLarge, Fenced: as `append`; the returned function raises them too.
+        """
+        chunks = self.append(batch, command_id=command_id, by=by, at=at, cause=cause, fence=fence)
+        return lambda: chunks
 
     def load(self, subjects: Sequence[str], *, fleet: bool = False) -> list[Stored]:
         """Heads and snapshots of devices and modules, or of subjects of the fleet's stream; `Stored()` for an unknown one."""

@@ -1,7 +1,7 @@
 """Commands that are sent to a server at once, and whose answers are read later."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from redis import Redis
 from redis.exceptions import ResponseError
@@ -23,8 +23,8 @@ class Exchange:
         Raises:
             RedisError: the server cannot be reached.
         """
-        # redis-py does not annotate its connections.
-        self._pool: Any = client.connection_pool
+        # As `Any`: redis-py annotates its connections in part.
+        self._pool = cast("Any", client.connection_pool)
         self._count = len(commands)
         self._connection = self._pool.get_connection()
         try:

@@ -2,7 +2,7 @@
 
 import base64
 from collections.abc import Mapping
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast, get_args
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -106,6 +106,7 @@ class ModuleDocument(msgspec.Struct, frozen=True, omit_defaults=True):
 TwinDocument = DeviceDocument | ModuleDocument
 Document = TypeVar("Document", bound=TwinDocument)
 TwinEvent = events.TwinPatched | events.TwinReplaced | events.PropertiesReported
+_TWIN_EVENTS = frozenset(get_args(TwinEvent))
 
 _objects = msgspec.json.Decoder(dict[str, Any])
 decode_device = msgspec.json.Decoder(DeviceDocument).decode
@@ -200,9 +201,9 @@ def current_module(document: ModuleDocument | None, device: DeviceDocument) -> M
 
 def evolve_twin(document: Document, event: DeviceEvent, *, version: int, at: int) -> Document:
     """Returns a device, or a module twin (`current_module`), after an event of its twin."""
-    assert isinstance(event, events.TwinPatched | events.TwinReplaced | events.PropertiesReported)
+    assert type(event) in _TWIN_EVENTS
     twin = OpenTwin(document)
-    twin.apply(event, version=version, at=at)
+    twin.apply(cast("TwinEvent", event), version=version, at=at)
     return twin.close()
 
 

@@ -5,9 +5,8 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from events import canonical
-from events.device.events import DeviceEvent
 from events.log.errors import EventTooLarge
-from events.log.port import CHUNK_BYTES_MAX, CHUNK_EVENTS_MAX, Proposed, stream_of
+from events.log.port import CHUNK_BYTES_MAX, CHUNK_EVENTS_MAX, DEVICE_EVENTS, Proposed, stream_of
 
 _OVERHEAD_BYTES = 64
 
@@ -21,7 +20,9 @@ class Piece(msgspec.Struct, frozen=True):
 
 
 def _size(proposed: Proposed, data: bytes) -> int:
-    size = _OVERHEAD_BYTES + len(data) + sum(len(document or b"") for _, document in proposed.snapshots)
+    size = _OVERHEAD_BYTES + len(data)
+    for _, document in proposed.snapshots:
+        size += 0 if document is None else len(document)
     if size > CHUNK_BYTES_MAX:
         raise EventTooLarge(proposed.subject, size, CHUNK_BYTES_MAX)
     return size
@@ -35,7 +36,7 @@ def check_size(proposed: Proposed) -> None:
     """
     # Only manifests, the sets of a rollout and the deployments of a group reach 1 MiB. A section of a twin has at most
     # 32 KiB (contract/hub.md §6), so encoding every device event a second time would find nothing.
-    if not isinstance(proposed.event, DeviceEvent):
+    if type(proposed.event) not in DEVICE_EVENTS:
         _size(proposed, canonical.encode(proposed.event))
 
 

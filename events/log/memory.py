@@ -11,9 +11,7 @@ from events.log.codec import decode_entry, type_of
 from events.log.errors import Fenced, LogLostItsTail
 from events.log.events import LOG_SUBJECT, LogInitialised
 from events.log.keys import FLEET, PARTITIONS_DEFAULT, device_of, name, partition_of
-from events.log.port import AT_APPEND, Chunk, Conflicted, Event, Head, Log, Proposed, Stored, Written
-
-_AT_APPEND = b'_at":%d' % AT_APPEND
+from events.log.port import Chunk, Conflicted, Event, Head, Log, Proposed, Stored, Written, with_time
 
 
 class _Stream:
@@ -80,7 +78,7 @@ class MemoryLog(Log):
                     if document is None:
                         stream.snapshots.pop(subject, None)
                     else:
-                        stream.snapshots[subject] = document.replace(_AT_APPEND, b'_at":%d' % stream.at)
+                        stream.snapshots[subject] = with_time(document, stream.at)
             stream.heads |= heads
             stream.commands[chunk_id] = (first, len(proposals), stream.at)
             for position, proposed in enumerate(proposals, first):

@@ -10,11 +10,10 @@ from events.envelope import Envelope, Principal
 from events.log.chunks import split
 from events.log.codec import decode_entry, type_of
 from events.log.keys import FLEET, device_of, name, partition_of
-from events.log.port import AT_APPEND, Chunk, Event, Head, Log, Proposed, Stored, Written, stream_of
+from events.log.port import Chunk, Event, Head, Log, Proposed, Stored, Written, stream_of, with_time
 
 NEW_SECRET = "new-"  # noqa: S105 - what a reference to a secret that is not stored begins with
 _REFERENCE = b'"$secret":"%s"'
-_AT_APPEND = b'_at":%d' % AT_APPEND
 
 
 class ImaginedLog:
@@ -58,7 +57,7 @@ class ImaginedLog:
         for subject, document in proposed.snapshots:
             (under,) = self.load([subject], fleet=stream == FLEET)
             # The append script would put the time here (decisions/0010).
-            snapshot = None if document is None else document.replace(_AT_APPEND, b'_at":%d' % at)
+            snapshot = None if document is None else with_time(document, at)
             self._over[stream, subject] = msgspec.structs.replace(under, snapshot=snapshot)
 
     def load(self, subjects: Sequence[str], *, fleet: bool = False) -> list[Stored]:

@@ -202,9 +202,24 @@ def current_module(document: ModuleDocument | None, device: DeviceDocument) -> M
 def evolve_twin(document: Document, event: DeviceEvent, *, version: int, at: int) -> Document:
     """Returns a device, or a module twin (`current_module`), after an event of its twin."""
     assert type(event) in _TWIN_EVENTS
+    if type(event) is events.TwinPatched and event.desired is None:
+        return _with_tags(document, event.tags or {}, version=version)
     twin = OpenTwin(document)
     twin.apply(cast("TwinEvent", event), version=version, at=at)
     return twin.close()
+
+
+def _with_tags(document: Document, patch: JsonObject, *, version: int) -> Document:
+    """Returns a twin after a patch of its tags, as `OpenTwin` does it in twice the time for most events of a fleet."""
+    tags = section(document.tags)
+    _merge_into(tags, patch)
+    return msgspec.structs.replace(
+        document,
+        version=version,
+        twin_etag=document.twin_etag + 1,
+        twin_version=document.twin_version + 1,
+        tags=msgspec.Raw(canonical.encode(tags)) if tags else EMPTY,
+    )
 
 
 class OpenTwin(Generic[Document]):

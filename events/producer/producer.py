@@ -61,6 +61,12 @@ from events.readiness.state import WaiverDocument
 BATCH_COMMANDS = 1000
 ATTEMPTS_MAX = 8
 REASON_BYTES_MAX = 2000
+_COMMANDS_IN_FLIGHT = 512
+"""Commands that are decided while those before them are appended.
+
+Their events fit about into the buffer of a socket, 208 KiB on Linux: with more, sending waits for the server, and nothing is
+decided meanwhile. With fewer, the chunks of 16 partitions are small, and the server pays the fixed cost of a script more often.
+"""
 _CONFLICT_SECONDS = 0.001
 
 
@@ -259,7 +265,9 @@ class Producer:
             (stored,) = self._log.load([LOG_SUBJECT], fleet=True)
             if self._key is not None and self._key.counts(self._log, FLEET, [0]) != [0]:
                 return
-            append = self._begin(self._with_id(0, [Proposed(LOG_SUBJECT, stored.head.version, event)]), (), "")
+            append = self._decided(
+                self._with_id(0, [Proposed(LOG_SUBJECT, stored.head.version, event)]), (), frozenset(), ""
+            )
             chunks = append.chunks(attempts=self._attempts, pause=self._pause)
         self._wake(chunks)
 
@@ -296,18 +304,24 @@ class Producer:
         try:
             while True:
                 if all(map(_is_of_device, pending)):
-                    pending += self._next(commands, self._batch_commands - len(pending), progress)
-                if not pending and append is None:
-                    return progress.written, progress.refused
-                # While the server appends a batch, this process decides the next one, without its subjects. Not so commands of
-                # the fleet, which depend on subjects that they do not name, and commands with a key, which depend on what is in
-                # the log: they begin when all before them is written, and end before anything after them begins (0058).
+                    pending += self._next(
+                        commands, min(self._batch_commands, _COMMANDS_IN_FLIGHT) - len(pending), progress
+                    )
+                if not pending:
+                    if append is None:
+                        return progress.written, progress.refused
+                    pending, append = self._settled(append, progress), None
+                    continue
+                # While the server appends a batch, this process decides the next one, without the subjects in flight. The next
+                # one is loaded first, or the load would wait for the append. Not so commands of the fleet, which depend on
+                # subjects that they do not name, and commands with a key, which depend on what is in the log: they begin when
+                # all before them is written, and end before anything after them begins (docs/decisions/0058).
                 overlaps = self._key is None and all(map(_is_of_device, pending))
                 in_flight = frozenset[str]() if append is None else append.subjects
                 if append is not None and not overlaps:
                     pending, append = self._settled(append, progress) + pending, None
                     continue
-                now, later = _one_each(pending, in_flight)
+                now, later, subjects = _one_each(pending, in_flight)
                 state = load(self._log, [command for _, command in now])
                 if append is not None and not in_flight.isdisjoint(state[False]):
                     # A parent of a device is in flight, which only the device's document or its command's scope names.
@@ -317,14 +331,16 @@ class Producer:
                 # now on is a conflict of versions. So two senders write a command once, without a lock (docs/decisions/0041).
                 missing, written_already = self._split_off_written(now)
                 progress.written += written_already
+                if append is not None:
+                    append.begin()
                 proposed, authors = self._decide(missing, state, progress)
                 again = [] if append is None else self._settled(append, progress)
-                append = self._begin(proposed, authors, cause) if proposed else None
+                append = self._decided(proposed, authors, subjects, cause) if proposed else None
                 if append is not None and not overlaps:
                     again, append = self._settled(append, progress), None
                 pending = again + later
         except BaseException:
-            # Events in flight may get into the log, and then workers have to be woken.
+            # What was decided before the error is written, as if it had been written before the next commands were read.
             if append is not None:
                 self._wake(append.chunks_unless_settled())
             raise
@@ -386,7 +402,9 @@ class Producer:
             checked = self._readiness_policy.check(created.subject, event, waivers=waivers(), now=self._clock())
             self.readiness[created.subject] = checked
 
-    def _begin(self, proposed: Sequence[Proposed], authors: Sequence[Pending], cause: str) -> AppendInFlight:
+    def _decided(
+        self, proposed: Sequence[Proposed], authors: Sequence[Pending], subjects: AbstractSet[str], cause: str
+    ) -> AppendInFlight:
         self._before_append(proposed)
         # One id for all attempts: after a lost answer the log recognises the chunks that it has, and writes nothing twice.
         command_id = self._ids()
@@ -395,6 +413,7 @@ class Producer:
                 proposed, command_id=command_id, by=self._by, at=self._clock(), cause=cause, fence=self._fence
             ),
             authors,
+            subjects,
         )
 
     def _settled(self, append: AppendInFlight, progress: "_Progress") -> list[Pending]:
@@ -489,17 +508,20 @@ def _is_of_device(pending: Pending) -> bool:
     return not BY_COMMAND[type(parts_of(command)[0] if isinstance(command, Together) else command)].is_of_fleet
 
 
-def _one_each(commands: Sequence[Pending], in_flight: AbstractSet[str]) -> tuple[list[Pending], list[Pending]]:
-    """The first command on each subject that is not in flight, and the commands that have to see its result."""
+def _one_each(
+    commands: Sequence[Pending], in_flight: AbstractSet[str]
+) -> tuple[list[Pending], list[Pending], AbstractSet[str]]:
+    """The first command on each subject that is not in flight, the commands that have to see its result, and its subjects."""
     # The second command on a subject is decided on the document after the first, which only the append makes certain. A script
     # that tags 10,000 devices once is not slowed down; one that changes one device 100 times is (docs/decisions/0011).
-    decided = set(in_flight)
+    decided, waiting = set[str](), set(in_flight)
     now, later = [], []
     for pending in commands:
         subjects = subjects_of(pending[1])
-        if decided.isdisjoint(subjects):
+        if decided.isdisjoint(subjects) and waiting.isdisjoint(subjects):
             now.append(pending)
+            decided.update(subjects)
         else:
             later.append(pending)
-        decided.update(subjects)
-    return now, later
+            waiting.update(subjects)
+    return now, later, decided

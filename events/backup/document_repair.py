@@ -14,8 +14,7 @@ from events.log.fleet_events import FleetEventReader
 from events.log.keys import key, name
 from events.log.raw import RawStreams
 from events.log.redis import RedisLog
-
-_BATCH = 1000
+from events.redis_cluster import hash_fields
 
 # Writes only if the subject has no new event since the replay, and its stored document is still the damaged one.
 _REPAIR = """
@@ -117,7 +116,7 @@ def repair(log: RedisLog, damaged: DamagedDocument) -> bool:
 
 def _stored(log: RedisLog, stream: int, what: str) -> Mapping[str, bytes]:
     with answering():
-        members = log.client.hscan_iter(key(stream, what), count=_BATCH)
+        members = hash_fields(log.client, key(stream, what))
         return {field.decode(): value for field, value in members}
 
 

@@ -29,6 +29,7 @@ from events.log.keys import FLEET, key, name
 from events.log.log_factory import RESTORING
 from events.log.object_store import ObjectStore
 from events.log.raw import RawStreams
+from events.redis_cluster import keys_like
 from events.secrets.errors import SecretNotFound
 from events.secrets.redis import RedisSecretStore
 
@@ -90,13 +91,13 @@ def claim(manifest: BackupManifest, client: Client) -> None:
     """
     with answering():
         if not is_unfinished(client):
-            stored_key = next(iter(client.scan_iter(match="{*}:*", count=1000)), None)
+            stored_key = next(iter(keys_like(client, "{*}:*")), None)
             if stored_key is not None:
                 raise TargetNotEmpty("the database", stored_key.decode())
             client.set(RESTORING, manifest.id)
             return
         # The mark itself stays until `finish`: a crash in between must not leave an unmarked half of a log.
-        for half_key in list(client.scan_iter(match="{*}:*", count=1000)):
+        for half_key in keys_like(client, "{*}:*"):
             if half_key != RESTORING.encode():
                 client.unlink(half_key)
 

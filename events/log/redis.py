@@ -21,23 +21,27 @@ from events.log.failpoints import FailPoint, reached
 from events.log.keys import FLEET, device_of, key, name, partition_of
 from events.log.port import Chunk, Conflicted, Event, Head, Log, Proposed, Stored, Written
 from events.log.raw import RawStreams
+from events.redis_cluster import hash_fields
 
 COMMANDS_REMEMBERED_MS = 24 * 3600 * 1000
 COMMANDS_REMEMBERED_MAX = 100_000
 
 
-class _Script:
-    """A script of this package, which is called by its digest: that sends 40 bytes instead of the whole script."""
+class _ScriptText:
+    """A script of this package. A call sends its digest of 40 bytes, and its text only to a server that does not have it."""
 
     def __init__(self, file: str) -> None:
-        self.text = files("events.log").joinpath(file).read_text(encoding="utf-8")
-        self._sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+        self._text = files("events.log").joinpath(file).read_text(encoding="utf-8")
+        self._sha = hashlib.sha1(self._text.encode(), usedforsecurity=False).hexdigest()
 
     def call(self, keys: Sequence[str], *arguments: Any) -> Command:
         return ("EVALSHA", self._sha, len(keys), *keys, *arguments)
 
+    def with_text(self, call: Command) -> Command:
+        return ("EVAL", self._text, *call[2:])
 
-_APPEND, _LOAD = _Script("append.lua"), _Script("load.lua")
+
+_APPEND, _LOAD = _ScriptText("append.lua"), _ScriptText("load.lua")
 _KEYS = ("log", "heads", "snapshots", "meta", "wake", "commands", "commands:times")
 _LOADED = 3500
 """Subjects that one call of a script reads: Lua unpacks about 8,000 values at most."""
@@ -92,10 +96,10 @@ class RedisLog(Log):
 
         def chunks() -> tuple[Chunk, ...]:
             with answering():
-                answers = self._finish(first_answers, calls[:_IN_FLIGHT])
+                answers = self._finish(first_answers, calls[:_IN_FLIGHT], _APPEND)
                 for start in range(_IN_FLIGHT, len(calls), _IN_FLIGHT):
                     later = calls[start : start + _IN_FLIGHT]
-                    answers += self._finish(self._begin(later), later)
+                    answers += self._finish(self._begin(later), later, _APPEND)
             reached(FailPoint.APPEND_AFTER_SCRIPT)
             return tuple(_chunk(piece, answer) for piece, answer in zip(pieces, answers, strict=True))
 
@@ -107,15 +111,13 @@ class RedisLog(Log):
             return lambda: [cluster.execute_command(*call) for call in calls]
         return Exchange(self.client, calls).answers
 
-    def _finish(self, answers: Callable[[], list[Any]], calls: Sequence[Command]) -> list[Any]:
+    def _finish(self, answers: Callable[[], list[Any]], calls: Sequence[Command], script: _ScriptText) -> list[Any]:
         try:
             return answers()
         except NoScriptError:
-            # A new server has no script, and one that restarts loses its scripts. Chunks of this batch that are in the log
-            # answer as repeated.
-            for script in (_APPEND, _LOAD):
-                self.client.script_load(script.text)
-            return self._begin(calls)()
+            # A new server has no script, and one that restarts loses its scripts. EVAL, not SCRIPT LOAD, which on a cluster needs
+            # every master to be there. Chunks of this batch that are in the log answer as repeated.
+            return self._begin([script.with_text(call) for call in calls])()
 
     @override
     def clear_wake(self, stream: int) -> None:
@@ -142,7 +144,7 @@ class RedisLog(Log):
             for stream, indices in reads
         ]
         with answering():
-            answers = self._finish(self._begin(calls), calls)
+            answers = self._finish(self._begin(calls), calls, _LOAD)
         stored: list[Stored] = [Stored()] * len(subjects)
         for (_, indices), (heads, snapshots) in zip(reads, answers, strict=True):
             for index, head, snapshot in zip(indices, heads, snapshots, strict=True):
@@ -170,13 +172,13 @@ class RedisLog(Log):
         """Every subject of a stream that has a snapshot and starts with `prefix`."""
         match = f"{prefix}*" if prefix else None
         with answering():
-            for field, _ in self.client.hscan_iter(key(stream, "snapshots"), match=match, count=1000):
+            for field, _ in hash_fields(self.client, key(stream, "snapshots"), match=match):
                 yield field.decode()
 
     @override
     def subjects_with_events(self, stream: int) -> Iterable[str]:
         with answering():
-            for field, _ in self.client.hscan_iter(key(stream, "heads"), count=1000):
+            for field, _ in hash_fields(self.client, key(stream, "heads")):
                 yield field.decode()
 
     # -- reading

@@ -96,6 +96,7 @@ def _config(settings: Settings) -> uvicorn.Config:
     config = uvicorn.Config(
         create_app(context),
         http=connection_class(settings.request_seconds_max),
+        loop="uvloop",
         ws="none",
         log_config=None,
         access_log=False,

@@ -8,6 +8,7 @@ from events.garbage_collection import rare_collection
 from tests.benchmarks import (
     archive,
     audit,
+    clusters,
     explain,
     history,
     http,
@@ -37,6 +38,7 @@ _PARTS = {
     "history": history.run,
     "replay": replay.run,
     "preview": preview.run,
+    "cluster": clusters.run,
 }
 
 

@@ -1,5 +1,6 @@
 -- Append one chunk of events to one stream: all of it or nothing, once per chunk id.
--- KEYS: 1 log, 2 heads, 3 snapshots, 4 meta, 5 wake, 6 commands, 7 command times.
+-- KEYS: 1 log, 2 subjects, 3 meta, 4 wake, 5 commands, 6 command times.
+-- A value of `subjects` is `version:generation`, and `:at` with the document behind it (events/log/subject_record.py).
 -- ARGV: 1 chunk id, 2 at (ms), 3 by, 4 cause, 5 fence ('' for none), 6 wakes (1: a flag is set, 0: the caller wakes all),
 --       7 remember chunk ids since (ms), 8 remember at most, 9 number of events, 10 number of documents, 11 rare members
 --       ('' for none); then each member of all events in turn: subjects, types, expected versions, data; then per document
@@ -9,13 +10,13 @@
 -- Answers {'repeated', first position, woke, at}, {'written', ...} alike,
 --         {'conflict', subject, version, generation, ...}, or {'fenced', newest fence}.
 
--- Each argument and each call of a command costs the server 0.2 to 2 µs, and an XADD 3. So all heads are read by one command
--- and all documents are written by one, and what few events have is not an argument of each.
+-- Each argument and each call of a command costs the server 0.2 to 2 µs, and an XADD 3. So all subjects are read by one command
+-- and written by one, and what few events have is not an argument of each.
 local call, arguments = redis.call, ARGV
 
 -- First, before fence and versions: a chunk that is sent again after a lost answer must get the first answer, although the
 -- versions that it expects have passed (docs/decisions/0002).
-local seen = call('HGET', KEYS[6], arguments[1])
+local seen = call('HGET', KEYS[5], arguments[1])
 if seen then
   local first, at = string.match(seen, '^(%d+):%d+:(.+)$')
   return {'repeated', tonumber(first), 0, tonumber(at)}
@@ -25,19 +26,37 @@ end
 -- that another one took over, so the stream has to reject it.
 local fence = arguments[5]
 if fence ~= '' then
-  local newest = tonumber(call('HGET', KEYS[4], 'fence') or '0')
+  local newest = tonumber(call('HGET', KEYS[3], 'fence') or '0')
   if tonumber(fence) < newest then return {'fenced', newest} end
-  call('HSET', KEYS[4], 'fence', fence)
+  call('HSET', KEYS[3], 'fence', fence)
 end
 
-local count, document_count = tonumber(arguments[9]), tonumber(arguments[10])
-local before_types = 11 + count
+-- Lua unpacks about 8,000 values at most; an event can delete more documents than that.
+local function by_parts(command, key, values)
+  local answers = {}
+  for first = 1, #values, 4000 do
+    answers[#answers + 1] = call(command, key, unpack(values, first, math.min(first + 3999, #values)))
+  end
+  return answers
+end
+
+local count = tonumber(arguments[9])
+local before_subjects = 11
+local before_types = before_subjects + count
 local before_expected = before_types + count
 local before_data = before_expected + count
 local before_documents = before_data + count
-local before_deleted = before_documents + 2 * document_count
+local before_deleted = before_documents + 2 * tonumber(arguments[10])
 
-local subjects = {unpack(arguments, 12, before_types)}
+local subjects, versions, generations = {}, {}, {}
+local function add(subject)
+  if versions[subject] == nil then
+    versions[subject], generations[subject] = 0, 0
+    subjects[#subjects + 1] = subject
+  end
+end
+for index = before_subjects + 1, before_types do add(arguments[index]) end
+
 local new_generations, guarded, guarded_generations, command_ids = {}, {}, {}, {}
 if arguments[11] ~= '' then
   local rare = cjson.decode(arguments[11])
@@ -45,22 +64,33 @@ if arguments[11] ~= '' then
   for index = 1, #rare.guards, 3 do
     local number = rare.guards[index]
     guarded[number], guarded_generations[number] = rare.guards[index + 1], rare.guards[index + 2]
-    subjects[#subjects + 1] = guarded[number]
+    add(guarded[number])
   end
   for index = 1, #rare.commands, 2 do command_ids[rare.commands[index]] = rare.commands[index + 1] end
 end
 
-local versions, generations, current = {}, {}, {}
-local heads = call('HMGET', KEYS[2], unpack(subjects))
-for number, subject in ipairs(subjects) do
-  if not current[subject] then
-    local version, generation = 0, 0
-    if heads[number] then
-      version, generation = string.match(heads[number], '^(%d+):(%d+)$')
-      version, generation = tonumber(version), tonumber(generation)
+-- By subject: the document after the chunk, '' for one that is deleted.
+local documents = {}
+for index = before_documents + 1, before_deleted, 2 do
+  add(arguments[index])
+  documents[arguments[index]] = arguments[index + 1]
+end
+for index = before_deleted + 1, #arguments do
+  add(arguments[index])
+  documents[arguments[index]] = ''
+end
+
+local current, stored, number = {}, {}, 0
+for _, part in ipairs(by_parts('HMGET', KEYS[2], subjects)) do
+  for _, value in ipairs(part) do
+    number = number + 1
+    local subject = subjects[number]
+    if value then
+      local version, generation, rest = string.match(value, '^(%d+):(%d+)()')
+      versions[subject], generations[subject] = tonumber(version), tonumber(generation)
+      stored[subject] = {value, rest}
     end
-    versions[subject], generations[subject] = version, generation
-    current[subject] = {version, generation}
+    current[subject] = {versions[subject], generations[subject]}
   end
 end
 
@@ -75,7 +105,7 @@ end
 -- All conditions are checked before the first entry is written: Redis does not roll a script back.
 local entry_versions = {}
 for number = 1, count do
-  local subject = subjects[number]
+  local subject = arguments[before_subjects + number]
   local version = versions[subject]
   if version ~= tonumber(arguments[before_expected + number]) then conflict(subject) end
   if guarded[number] and generations[guarded[number]] ~= guarded_generations[number] then conflict(guarded[number]) end
@@ -95,43 +125,42 @@ if #conflicts > 0 then
 end
 
 -- The position is counted here and not read from the newest entry: a stream whose last entries were deleted is then
--- noticed by its readers (RedisLog._check_end), and not continued as if nothing were missing.
-local meta = call('HMGET', KEYS[4], 'position', 'at')
+-- noticed by its readers (RedisLog.read), and not continued as if nothing were missing.
+local meta = call('HMGET', KEYS[3], 'position', 'at')
 local before = tonumber(meta[1] or '0')
 local at = arguments[2]
 if meta[2] and tonumber(meta[2]) > tonumber(at) then at = meta[2] end
 local by, cause = arguments[3], arguments[4]
 
-local moved, is_moved = {}, {}
 for number = 1, count do
-  local subject = subjects[number]
-  call('XADD', KEYS[1], before + number .. '-0', 'type', arguments[before_types + number], 'subject', subject,
-    'version', entry_versions[number], 'at', at, 'by', by, 'cause', cause, 'data', arguments[before_data + number])
-  if not is_moved[subject] then
-    is_moved[subject] = true
-    moved[#moved + 1] = subject
-    moved[#moved + 1] = versions[subject] .. ':' .. generations[subject]
-  end
+  call('XADD', KEYS[1], before + number .. '-0', 'type', arguments[before_types + number],
+    'subject', arguments[before_subjects + number], 'version', entry_versions[number], 'at', at, 'by', by, 'cause', cause,
+    'data', arguments[before_data + number])
 end
 
--- Lua unpacks about 8,000 values at most; an event can delete more documents than that.
-local function write(command, key, values, first, last)
-  for start = first, last, 4000 do
-    call(command, key, unpack(values, start, math.min(start + 3999, last)))
+local written, deleted = {}, {}
+for _, subject in ipairs(subjects) do
+  local document, before_chunk = documents[subject], current[subject]
+  local version, generation = versions[subject], generations[subject]
+  -- A subject that is only guarded stays as it is.
+  if document ~= nil or version ~= before_chunk[1] or generation ~= before_chunk[2] then
+    if document == '' and version == 0 then
+      deleted[#deleted + 1] = subject
+    else
+      local behind = ''
+      if document == nil then
+        if stored[subject] then behind = string.sub(stored[subject][1], stored[subject][2]) end
+      elseif document ~= '' then
+        behind = ':' .. at .. document
+      end
+      written[#written + 1] = subject
+      written[#written + 1] = version .. ':' .. generation .. behind
+    end
   end
 end
-
--- AT_APPEND (events/log/port.py); a quote before the colon cannot stand so inside a JSON string. Most documents have none,
--- and a plain search for it costs a tenth of a replacement.
-for index = before_documents + 2, before_deleted, 2 do
-  if string.find(arguments[index], '_at":9007199254740993', 1, true) then
-    arguments[index] = string.gsub(arguments[index], '_at":9007199254740993', '_at":' .. at)
-  end
-end
-write('HSET', KEYS[3], arguments, before_documents + 1, before_deleted)
-write('HDEL', KEYS[3], arguments, before_deleted + 1, #arguments)
-write('HSET', KEYS[2], moved, 1, #moved)
-call('HSET', KEYS[4], 'position', before + count, 'at', at)
+by_parts('HSET', KEYS[2], written)
+by_parts('HDEL', KEYS[2], deleted)
+call('HSET', KEYS[3], 'position', before + count, 'at', at)
 
 -- Of the chunk and of each command: its first position, the number of its events, and their time.
 local remembered, times = {arguments[1], before + 1 .. ':' .. count .. ':' .. at}, {at, arguments[1]}
@@ -147,22 +176,25 @@ for _, id in ipairs(ids) do
   remembered[#remembered + 1], times[#times + 1] = id, at
   remembered[#remembered + 1], times[#times + 1] = firsts[id] .. ':' .. counts[id] .. ':' .. at, id
 end
-write('HSET', KEYS[6], remembered, 1, #remembered)
-write('ZADD', KEYS[7], times, 1, #times)
+by_parts('HSET', KEYS[5], remembered)
+by_parts('ZADD', KEYS[6], times)
 
 -- Each call forgets at most eight ids more than it adds: the hash shrinks, and no call has to delete thousands.
 local forgotten_max = 9 + #ids
-local old = call('ZRANGEBYSCORE', KEYS[7], '-inf', '(' .. arguments[7], 'LIMIT', 0, forgotten_max)
+local old = call('ZRANGEBYSCORE', KEYS[6], '-inf', '(' .. arguments[7], 'LIMIT', 0, forgotten_max)
 if #old == 0 then
-  local excess = call('ZCARD', KEYS[7]) - tonumber(arguments[8])
-  if excess > 0 then old = call('ZRANGE', KEYS[7], 0, math.min(excess, forgotten_max) - 1) end
+  local excess = call('ZCARD', KEYS[6]) - tonumber(arguments[8])
+  if excess > 0 then old = call('ZRANGE', KEYS[6], 0, math.min(excess, forgotten_max) - 1) end
 end
 if #old > 0 then
-  call('HDEL', KEYS[6], unpack(old))
-  call('ZREM', KEYS[7], unpack(old))
+  call('HDEL', KEYS[5], unpack(old))
+  call('ZREM', KEYS[6], unpack(old))
 end
+
+-- Followers of the log read on (services/api/context/commit_signals.py). A user without the permission to publish appends as well.
+redis.pcall('PUBLISH', KEYS[1], '')
 
 -- In the script that writes the events: set afterwards, a process killed in between would leave events without a flag.
 local woke = 1
-if arguments[6] == '1' then woke = call('SETNX', KEYS[5], 1) end
+if arguments[6] == '1' then woke = call('SETNX', KEYS[4], 1) end
 return {'written', before + 1, woke, tonumber(at)}

@@ -21,6 +21,7 @@ from events.log.failpoints import FailPoint, reached
 from events.log.keys import FLEET, device_of, key, name, partition_of
 from events.log.port import Chunk, Conflicted, Event, Head, Log, Proposed, Stored, Written
 from events.log.raw import RawStreams
+from events.log.subject_record import decode_document, decode_record, encode_document, has_document, has_events
 from events.redis_cluster import hash_fields
 
 COMMANDS_REMEMBERED_MS = 24 * 3600 * 1000
@@ -41,10 +42,8 @@ class _ScriptText:
         return ("EVAL", self._text, *call[2:])
 
 
-_APPEND, _LOAD = _ScriptText("append.lua"), _ScriptText("load.lua")
-_KEYS = ("log", "heads", "snapshots", "meta", "wake", "commands", "commands:times")
-_LOADED = 3500
-"""Subjects that one call of a script reads: Lua unpacks about 8,000 values at most."""
+_APPEND = _ScriptText("append.lua")
+_KEYS = ("log", "subjects", "meta", "wake", "commands", "commands:times")
 _IN_FLIGHT = 32
 """Chunks of a batch that are sent in one pipeline, which holds their arguments in memory: at most 32 MiB."""
 
@@ -132,24 +131,17 @@ class RedisLog(Log):
         for index, subject in enumerate(subjects):
             stream = FLEET if fleet else partition_of(device_of(subject), self.partitions)
             by_stream.setdefault(stream, []).append(index)
-        reads = [
-            (stream, indices[start : start + _LOADED])
-            for stream, indices in by_stream.items()
-            for start in range(0, len(indices), _LOADED)
-        ]
-        if not reads:
-            return []
-        calls = [
-            _LOAD.call((key(stream, "heads"), key(stream, "snapshots")), *(subjects[index] for index in indices))
-            for stream, indices in reads
-        ]
+        # A head and its document are one value, so no append comes between them.
         with answering():
-            answers = self._finish(self._begin(calls), calls, _LOAD)
+            answers = self._hmget([(stream, [subjects[index] for index in by_stream[stream]]) for stream in by_stream])
         stored: list[Stored] = [Stored()] * len(subjects)
-        for (_, indices), (heads, snapshots) in zip(reads, answers, strict=True):
-            for index, head, snapshot in zip(indices, heads, snapshots, strict=True):
-                stored[index] = Stored(_head(head), snapshot)
+        for indices, records in zip(by_stream.values(), answers, strict=True):
+            for index, record in zip(indices, records, strict=True):
+                stored[index] = decode_record(record)
         return stored
+
+    def _hmget(self, reads: Sequence[tuple[int, Sequence[str]]]) -> list[list[bytes | None]]:
+        return self._begin([("HMGET", key(stream, "subjects"), *names) for stream, names in reads])() if reads else []
 
     @override
     def remembered(self, stream: int, command_ids: Sequence[str]) -> list[int]:
@@ -165,21 +157,24 @@ class RedisLog(Log):
         if not subjects:
             return []
         with answering():
-            return cast("list[bytes | None]", self.client.hmget(key(partition, "snapshots"), list(subjects)))
+            (records,) = self._hmget([(partition, subjects)])
+        return [decode_document(record) for record in records]
 
     @override
     def subjects(self, stream: int, *, prefix: str = "") -> Iterable[str]:
         """Every subject of a stream that has a snapshot and starts with `prefix`."""
         match = f"{prefix}*" if prefix else None
         with answering():
-            for field, _ in hash_fields(self.client, key(stream, "snapshots"), match=match):
-                yield field.decode()
+            for field, record in hash_fields(self.client, key(stream, "subjects"), match=match):
+                if has_document(record):
+                    yield field.decode()
 
     @override
     def subjects_with_events(self, stream: int) -> Iterable[str]:
         with answering():
-            for field, _ in hash_fields(self.client, key(stream, "heads")):
-                yield field.decode()
+            for field, record in hash_fields(self.client, key(stream, "subjects")):
+                if has_events(record):
+                    yield field.decode()
 
     # -- reading
 
@@ -240,13 +235,6 @@ class RedisLog(Log):
         return low
 
 
-def _head(data: bytes | None) -> Head:
-    if data is None:
-        return Head()
-    version, _, generation = data.partition(b":")
-    return Head(int(version), int(generation))
-
-
 def _call(
     piece: Piece, batch: Sequence[Proposed], chunk_id: str, *, at: int, by: Principal, cause: str, fence: int | None
 ) -> Command:
@@ -262,7 +250,10 @@ def _call(
             rare["guards"] += (number, *proposed.guard)
         if proposed.command_id:
             rare["commands"] += (number, proposed.command_id)
-    written = [part for item in documents.items() if item[1] is not None for part in item]
+    written: list[str | bytes] = []
+    for subject, document in documents.items():
+        if document is not None:
+            written += (subject, encode_document(piece.stream, document))
     return _APPEND.call(
         [key(piece.stream, what) for what in _KEYS],
         chunk_id,

@@ -29,7 +29,7 @@ def test_a_patch_of_tags_is_answered_after_two_round_trips() -> None:
             commands = [
                 words[0] for words in _until(monitor, "end", after="begin") if ":projection:" not in " ".join(words)
             ]
-        assert commands == ["EVALSHA", "EVALSHA"] * 5
+        assert commands == ["HMGET", "EVALSHA"] * 5
         (stored,) = system.log.load(["edge-1"])
         assert (stored.head.version, twin["version"]) == (7, 8)
         system.close()

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 from redis.cluster import RedisCluster
@@ -20,6 +20,7 @@ from events.log.failpoints import FailPoint, reached
 from events.log.keys import FLEET, device_of, key, name, partition_of
 from events.log.port import Chunk, Conflicted, Event, Head, Log, Proposed, Stored, Written
 from events.log.raw import RawStreams
+from events.log.subject_record import decode_document, decode_record, encode_document, has_document, has_events
 from events.redis_cluster import hash_fields
 
 COMMANDS_REMEMBERED_MS = 24 * 3600 * 1000
@@ -30,7 +31,7 @@ _answers = msgspec.json.Decoder(tuple[int, tuple[int, ...]])
 
 _SCRIPT = files("events.log").joinpath("append.lua").read_text(encoding="utf-8")
 _SHA = hashlib.sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
-_KEYS = ("log", "heads", "snapshots", "meta", "wake", "commands", "commands:times")
+_KEYS = ("log", "subjects", "meta", "wake", "commands", "commands:times")
 _IN_FLIGHT = 32
 """Chunks of a batch that are sent in one pipeline, which holds their arguments in memory: at most 32 MiB."""
 
@@ -107,24 +108,20 @@ class RedisLog(Log):
         for index, subject in enumerate(subjects):
             stream = FLEET if fleet else partition_of(device_of(subject), self.partitions)
             by_stream.setdefault(stream, []).append(index)
-        streams = [*by_stream.items()]
-        answers: list[Any] = []
+        # A head and its document are one value, so no append comes between them.
         with answering():
-            # MULTI: an append between the two reads would pair a head with the document of another version. A transaction on a
-            # cluster is limited to one slot, and so to one stream.
-            is_cluster = isinstance(self.client, RedisCluster)
-            for transaction in [[stream] for stream in streams] if is_cluster else [streams]:
-                pipe: Any = self.client.pipeline(transaction=True)
-                for stream, indices in transaction:
-                    names = [subjects[index] for index in indices]
-                    pipe.hmget(key(stream, "heads"), names)
-                    pipe.hmget(key(stream, "snapshots"), names)
-                answers += pipe.execute()
+            answers = self._hmget([(stream, [subjects[index] for index in by_stream[stream]]) for stream in by_stream])
         stored: list[Stored] = [Stored()] * len(subjects)
-        for (_, indices), heads, snapshots in zip(streams, answers[::2], answers[1::2], strict=True):
-            for index, head, snapshot in zip(indices, heads, snapshots, strict=True):
-                stored[index] = Stored(_head(head), snapshot)
+        for indices, records in zip(by_stream.values(), answers, strict=True):
+            for index, record in zip(indices, records, strict=True):
+                stored[index] = decode_record(record)
         return stored
+
+    def _hmget(self, reads: Sequence[tuple[int, Sequence[str]]]) -> list[list[bytes | None]]:
+        is_pipelined = len(reads) > 1 and not isinstance(self.client, RedisCluster)
+        pipe: Any = self.client.pipeline(transaction=False) if is_pipelined else self.client
+        answers = [pipe.hmget(key(stream, "subjects"), names) for stream, names in reads]
+        return list(pipe.execute()) if is_pipelined else answers
 
     @override
     def remembered(self, stream: int, command_ids: Sequence[str]) -> list[int]:
@@ -139,21 +136,24 @@ class RedisLog(Log):
         if not subjects:
             return []
         with answering():
-            return cast("list[bytes | None]", self.client.hmget(key(partition, "snapshots"), list(subjects)))
+            (records,) = self._hmget([(partition, subjects)])
+        return [decode_document(record) for record in records]
 
     @override
     def subjects(self, stream: int, *, prefix: str = "") -> Iterable[str]:
         """Every subject of a stream that has a snapshot and starts with `prefix`."""
         match = f"{prefix}*" if prefix else None
         with answering():
-            for field, _ in hash_fields(self.client, key(stream, "snapshots"), match=match):
-                yield field.decode()
+            for field, record in hash_fields(self.client, key(stream, "subjects"), match=match):
+                if has_document(record):
+                    yield field.decode()
 
     @override
     def subjects_with_events(self, stream: int) -> Iterable[str]:
         with answering():
-            for field, _ in hash_fields(self.client, key(stream, "heads")):
-                yield field.decode()
+            for field, record in hash_fields(self.client, key(stream, "subjects")):
+                if has_events(record):
+                    yield field.decode()
 
     # -- reading
 
@@ -214,13 +214,6 @@ class RedisLog(Log):
         return low
 
 
-def _head(data: bytes | None) -> Head:
-    if data is None:
-        return Head()
-    version, _, generation = data.partition(b":")
-    return Head(int(version), int(generation))
-
-
 def _arguments(
     piece: Piece, batch: Sequence[Proposed], chunk_id: str, *, at: int, by: Principal, cause: str, fence: int | None
 ) -> list[Any]:
@@ -250,7 +243,7 @@ def _arguments(
             len(proposed.snapshots),
         )
         for subject, document in proposed.snapshots:
-            arguments += (subject, document or b"")
+            arguments += (subject, b"" if document is None else encode_document(piece.stream, document))
     return arguments
 
 

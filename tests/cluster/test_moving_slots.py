@@ -151,11 +151,11 @@ def test_a_command_whose_answer_is_lost_is_not_sent_again(nodes: Cluster, log: R
     stream_key = key(0, "beside")
     master = nodes.owner(slots_of(PARTITIONS)[0])
     client.xadd(stream_key, {"number": "0"})
-    # Writes wait in the server, which runs them afterwards, whoever waits for the answers.
-    master.client.client_pause(600_000, all=False)
+    # What is sent to a server that is stopped waits in its socket, and runs when it goes on, whoever waits for the answer.
+    master.stop()
     with pytest.raises(LogUnavailable), answering():
         client.xadd(stream_key, {"number": "1"})
     client.close()
-    master.client.client_unpause()
+    master.go_on()
     eventually(lambda: log.client.xlen(stream_key) == 2, what="the command that waited has run")
     assert [fields for _, fields in log.client.xrange(stream_key)] == [{b"number": b"0"}, {b"number": b"1"}]

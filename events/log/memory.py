@@ -23,6 +23,7 @@ class _Stream:
         """Of each chunk and command: its first position, the number of its events, and their time."""
         self.at = 0
         self.fence = 0
+        self.is_woken = False
 
 
 class MemoryLog(Log):
@@ -84,7 +85,9 @@ class MemoryLog(Log):
                 if proposed.command_id:
                     began, before, _ = stream.commands.get(proposed.command_id, (position, 0, 0))
                     stream.commands[proposed.command_id] = (began, before + 1, stream.at)
-            chunks.append(Written(piece.stream, piece.indices, first, stream.at, repeated=False, woke=True))
+            # No worker follows a log in memory.
+            woke, stream.is_woken = not stream.is_woken, True
+            chunks.append(Written(piece.stream, piece.indices, first, stream.at, repeated=False, woke=woke))
         return tuple(chunks)
 
     @override

@@ -119,8 +119,7 @@ def test_appends_that_were_begun_are_written_in_the_order_in_which_they_were_beg
     ]
     first, second, third = (chunk for answers in begun for chunk in answers())
     assert first == Written(0, (0,), 1, 1000, repeated=False, woke=True)
-    # The log in memory does not know who was woken.
-    assert second == Written(0, (0,), 2, 1001, repeated=False, woke=isinstance(log, MemoryLog))
+    assert second == Written(0, (0,), 2, 1001, repeated=False, woke=False)
     assert third == Conflicted(0, (0,), {name: Head(2)})
 
 

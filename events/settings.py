@@ -1,5 +1,6 @@
 """Settings from environment variables and flags, read once into a frozen object."""
 
+import math
 import os
 import re
 from pathlib import Path
@@ -17,6 +18,7 @@ _CLUSTERS = ("redis+cluster", "rediss+cluster")
 _SCHEMES = ("redis", "rediss", "unix", *_CLUSTERS)
 _PORT_MAX = 65535
 _DAY_MS = 86_400_000
+ARCHIVE_KEEP_DAYS_DEFAULT = 7.0
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 """The hosts that only clients on this machine can reach."""
 
@@ -91,7 +93,10 @@ class Settings(BaseModel):
     archive_segment_events: int = Field(default=50_000, ge=1, le=10_000_000)
     """The number of events of a stream in one file of the archive."""
     archive_keep_days: float | None = Field(default=None, ge=0.0)
-    """The age in days at which archived events are removed from Redis; `None` never removes them."""
+    """The age in days at which events are removed from Redis; `inf` never removes them.
+
+    `None` is 7 with an `archive_url`, and `inf` without one. `twinfold up` sets an `archive_url`.
+    """
     archive_seconds: float = Field(default=60.0, ge=0.05, le=86_400.0)
     """Seconds between two checks of a pool of workers for entries to archive; one pool archives at a time."""
     seal_key_file: AbsolutePath | None = None
@@ -161,13 +166,18 @@ class Settings(BaseModel):
     """The hours of nothing but failures after which a webhook is paused."""
     webhook_workers: int = Field(default=2, ge=1, le=64)
     """The number of processes of a pool that deliver webhooks; they start with the first webhook."""
+    api_processes: int = Field(default=1, ge=1, le=64)
+    """The number of processes that serve the API on its port; turns and requests per minute apply to each of them."""
     workers: int = Field(default=2, ge=1, le=64)
     """The number of worker processes that the supervisor keeps running."""
     memory_budget_mib: int = Field(default=512, ge=16)
     """The memory of a worker process for cached partitions, in MiB."""
-    # A partition with a long backlog must not make the others wait.
+    # An idle worker waits for a job and costs nothing; one that follows streams sees an event without a job.
     work_seconds_max: float = Field(default=5.0, ge=0.0, le=30.0)
-    """Seconds after which a job puts its remaining work at the end of the queue; it always does one batch."""
+    """Seconds without events after which a turn ends, and after which a delivery job puts its rest at the end of the queue.
+
+    A turn lasts at most six times as long, and 30 s. Both do at least one batch.
+    """
     history_snapshot_events: int = Field(default=10_000, ge=0, le=10_000_000)
     """The number of events of a partition (at least half the number of its devices) between snapshots for time travel; 0: none."""
     history_memory_mib: int = Field(default=256, ge=1, le=1_048_576)
@@ -254,9 +264,18 @@ class Settings(BaseModel):
         """The location of the archive."""
         return self.archive_url or str(self.data_dir / "archive")
 
+    @property
+    def effective_archive_keep_days(self) -> float:
+        """The age in days at which events are removed from Redis; infinite if they stay."""
+        if self.archive_keep_days is not None:
+            return self.archive_keep_days
+        # Without a location, the archive is in the data directory of one machine, which others may not be able to read.
+        return math.inf if self.archive_url is None else ARCHIVE_KEEP_DAYS_DEFAULT
+
     def archive_before_at(self, now: int) -> int | None:
         """The time (milliseconds) before which events leave Redis; `None` if they stay."""
-        return None if self.archive_keep_days is None else now - round(_DAY_MS * self.archive_keep_days)
+        days = self.effective_archive_keep_days
+        return None if math.isinf(days) else now - round(_DAY_MS * days)
 
     @property
     def effective_key_file(self) -> Path:

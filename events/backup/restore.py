@@ -29,6 +29,7 @@ from events.log.keys import FLEET, key, name
 from events.log.log_factory import RESTORING
 from events.log.object_store import ObjectStore
 from events.log.raw import RawStreams
+from events.log.subject_record import encode_record
 from events.redis_cluster import keys_like
 from events.secrets.errors import SecretNotFound
 from events.secrets.redis import RedisSecretStore
@@ -139,11 +140,12 @@ def restore(
         partition = number_of(stream.name)
         entries = functools.partial(_all_entries, stream, location, client)
         replayed = replay_stream(stream.name, entries, skipped.get(partition, ()))
-        _set(client, key(partition, "heads"), replayed.heads)
-        _set(client, key(partition, "snapshots"), replayed.documents)
+        stored = replayed.subjects.items()
+        records = {subject: encode_record(partition, entry.head, entry.snapshot) for subject, entry in stored}
+        _set(client, key(partition, "subjects"), records)
         if stream.head:
             _set(client, key(partition, "meta"), {"position": stream.head, "at": replayed.at})
-        subjects += len(replayed.heads)
+        subjects += len(replayed.subjects)
         unapplied += replayed.unapplied
         tell("documents", number, len(events))
     return Restored(done, subjects, tuple(unapplied), tuple(unerased))

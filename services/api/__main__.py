@@ -22,6 +22,7 @@ from services.api.app import create_app
 from services.api.context.api_context import open_context
 from services.api.context.callers import Author
 from services.api.http.connection import connection_class
+from services.api_processes import serve_with_several
 from services.certificates import CertificateUnusable
 from services.cli import exits
 from services.credentials import ensure_policies
@@ -119,6 +120,9 @@ def main() -> int:
         settings = read_settings()
         logs.configure(settings.log_level)
         handed_over = inherited()
+        if settings.api_processes > 1 and not handed_over:
+            serve_with_several(settings)
+            return 0
         with contextlib.nullcontext(handed_over) if handed_over else listening(settings) as sockets:
             server = Server(_config(settings), settings)
             sys.setswitchinterval(_SWITCH_SECONDS)

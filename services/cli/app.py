@@ -62,6 +62,11 @@ COMMANDS = {
         "services.cli.log:log",
         "Show events: time, stream:position, subject, type, data, author, cause; oldest first.",
     ),
+    "document": (
+        "services.cli.document:document",
+        "Show stored documents, which are compressed in Redis, with their versions: JSON, by subject.",
+    ),
+    "size": ("services.cli.size:size", "Show the bytes that the fleet takes, per device and by what they are for."),
     "archive": ("services.cli.archive:app", "Older events in Parquet files outside Redis: move, list and verify them."),
     "audit": ("services.cli.audit:app", "Verify that the history is as it was sealed, and search it."),
     "replay": (

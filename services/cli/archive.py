@@ -1,6 +1,7 @@
 """`twinfold archive`: older events in Parquet files outside Redis."""
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Annotated
 
@@ -112,10 +113,11 @@ def _show_nothing_to_do(streams: "list[PlannedMove]", settings: Settings, *, tri
 
 
 def _why_not_trimmed(streams: "list[PlannedMove]", settings: Settings) -> Iterator[str]:
-    keep_days = settings.archive_keep_days
+    keep_days = settings.effective_archive_keep_days
     in_redis = [stream for stream in streams if stream.trimmed < stream.written]
-    if keep_days is None:
-        yield f"--keep-days ({ENV_PREFIX}ARCHIVE_KEEP_DAYS) is not set, so everything stays there"
+    if math.isinf(keep_days):
+        why = "is not set" if settings.archive_keep_days is None else "is inf"
+        yield f"--keep-days ({ENV_PREFIX}ARCHIVE_KEEP_DAYS) {why}, so everything stays there"
         return
     if not in_redis:
         yield "all archived events are removed already"
@@ -211,13 +213,15 @@ def _move(
     log: "RedisLog", mover: "Mover", before_at: int | None, failed: list[LogError], *, quiet: bool
 ) -> "Iterator[ArchivedStream]":
     """Move every stream. The error of a stream is added to `failed`, and the others are moved all the same."""
+    from events.log.archive.mover import overdue
+
     waiting = _waiting(log, mover, before_at)
     total = sum(plan.would_be_written - plan.written + plan.would_be_trimmed - plan.trimmed for plan in waiting)
     with progress_bar(quiet=quiet) as show_progress:
         advance = _advancing(show_progress, total)
         for stream in mover.streams:
             try:
-                written = mover.write(stream, advance)
+                written = mover.write(stream, advance, overdue_at=overdue(before_at))
                 trimmed = written if before_at is None else mover.trim(stream, before_at=before_at, progress=advance)
             except LogUnavailable:
                 # Without Redis every other stream would fail as well, after a timeout each.

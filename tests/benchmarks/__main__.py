@@ -29,6 +29,7 @@ from tests.benchmarks.scale import Scale
 _PARTS = {
     "one": one_partition.run,
     "large": large_fleet.run,
+    "workers": large_fleet.run_small,
     "queries": queries.run,
     "http": http.run,
     "metrics": metrics.run,

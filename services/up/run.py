@@ -120,7 +120,7 @@ def follow_archive(settings: Settings, log: RedisLog) -> None:
     try:
         open_mover(log, settings).settle(may_move=True)
     except ArchiveElsewhere as error:
-        print_lines(f"archive {error}")
+        print_lines(str(error))
 
 
 def _stop_on_signals(stopping: threading.Event, wake: Wake) -> None:

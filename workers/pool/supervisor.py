@@ -11,6 +11,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from events.clock import now_ms
+from events.log.claims import Claims, process_name
 from events.log.errors import LogUnavailable, ObjectStoreUnavailable
 from events.log.log_factory import open_log
 from events.log.wake import QUEUE, WakeFailed, Waker
@@ -51,7 +52,8 @@ class Supervisor:
         queue = Redis.from_url(settings.effective_queue_url)
         projections = RedisProjectionStore(log.client)
         self._log, self._projections = log, projections
-        self._reconciler = Reconciler(log, projections, Waker(queue, partitions=log.partitions), queue)
+        self._waker, self._claims = Waker(queue), Claims(log.client, partitions=log.partitions)
+        self._reconciler = Reconciler(log, projections, self._waker)
         # On one server, the notes would be lost together with the events.
         self._tail_watch = TailWatch(log, projections) if is_cluster(settings.redis_url) else None
         self._series = SeriesStore(log.client)
@@ -104,7 +106,7 @@ class Supervisor:
     def _worker(self, queue: str) -> Supervised:
         environment = environment_of(self._settings)
         command = [sys.executable, "-m", "workers", queue]
-        return Supervised("worker", lambda: Child(command, environment), tell=_tell, on_end=self._wake.wake)
+        return Supervised("worker", lambda: Child(command, environment), tell=self._tell, on_end=self._wake.wake)
 
     def _every(self, seconds: float | Callable[[], float], what: str, act: Callable[[], object]) -> None:
         """Call `act` every `seconds` until the pool stops, in a thread of its own."""
@@ -150,15 +152,18 @@ class Supervisor:
         self._stopping.set()
         self._wake.wake()
 
+    def _tell(self, change: ProcessEnded | Continued) -> None:
+        match change:
+            case ProcessEnded(pid=pid, code=code, reason=reason, again_in_seconds=seconds):
+                logger.warning("worker died", pid=pid, code=code, reason=reason, again_in_seconds=seconds)
+                # Another worker goes on with its streams at once, and not when its claims have expired.
+                with self._postponed.attempt("claims of a worker that died"):
+                    self._claims.leave_for(process_name(pid))
+                    self._waker.wake(self._claims.streams)
+            case Continued(pid=pid):
+                logger.warning("a worker was stopped, and is continued", pid=pid)
+
 
 def _sample_check_seconds(series_seconds: float) -> float:
     """The time between two attempts to take the next sample: a twentieth of the interval, within a quarter of it and a second."""
     return max(series_seconds / 20, min(1.0, series_seconds / 4))
-
-
-def _tell(change: ProcessEnded | Continued) -> None:
-    match change:
-        case ProcessEnded(pid=pid, code=code, reason=reason, again_in_seconds=seconds):
-            logger.warning("worker died", pid=pid, code=code, reason=reason, again_in_seconds=seconds)
-        case Continued(pid=pid):
-            logger.warning("a worker was stopped, and is continued", pid=pid)

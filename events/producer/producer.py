@@ -200,9 +200,12 @@ class Producer:
     def submit_each(self, commands: Sequence[Sent]) -> list[Stored | Exception]:
         """As `submit`; returns what the log has of each command's first subject after it, or the error that rejects it.
 
+        For producers without a `key`: of a command that is in the log already, nothing is loaded.
+
         Raises:
             ConflictPersists, LogUnavailable: as `submit`.
         """
+        assert self._key is None
         documents: dict[int, Stored] = {}
         _, refused = self._write(enumerate(commands), documents=documents)
         errors = {rejected.index: rejected.error for rejected in refused}

@@ -505,10 +505,13 @@ class _Progress:
                     self.documents[number] = msgspec.structs.replace(stored, snapshot=snapshot)
 
 
+_OF_DEVICES = frozenset(command for command, decider in BY_COMMAND.items() if not decider.is_of_fleet)
+
+
 def _is_of_device(pending: Pending) -> bool:
     """Whether a command is one on a device or its modules."""
     command = pending[1]
-    return not BY_COMMAND[type(parts_of(command)[0] if isinstance(command, Together) else command)].is_of_fleet
+    return type(command) in _OF_DEVICES or (isinstance(command, Together) and type(command.commands[0]) in _OF_DEVICES)
 
 
 def _one_each(

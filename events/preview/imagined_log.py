@@ -88,9 +88,6 @@ class ImaginedLog:
             if over == stream and subject.startswith(prefix) and stored.snapshot is not None:
                 yield subject
 
-    def clear_wake(self, _stream: int) -> None:
-        """Do nothing: no worker was woken."""
-
 
 class ImaginedEvents(msgspec.Struct, frozen=True, eq=False):
     """Events by stream, in order, and a digest of their content.

@@ -77,7 +77,7 @@ def cost(scale: Scale, *, masters: int, workers: int) -> Cost:
             contextlib.closing(System(nodes.url, queue_url=queue.url, partitions=PARTITIONS, waking=False))
         )
         empty = _memory(nodes)
-        waker = Waker(system.queue, partitions=PARTITIONS)
+        waker = Waker(system.queue)
         producer = Producer(system.log, by=BY, waker=waker)
         ids = list(fleets.device_ids(max(200, scale.devices // 50)))
         draw = random.Random(1)

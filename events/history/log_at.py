@@ -75,9 +75,7 @@ class LogAt:
         """Raise `PastIsFixed`: nothing is appended in the past."""
         raise PastIsFixed
 
-    def clear_wake(self, _stream: int) -> NoReturn:
-        """Raise `PastIsFixed`: no worker is woken in the past."""
-        raise PastIsFixed
+    begin_append = append
 
     def load(self, subjects: Sequence[str], *, fleet: bool = False) -> list[Stored]:
         """Snapshots of subjects as they were, and heads as their documents give them."""

@@ -14,9 +14,8 @@ import re
 
 from events.log.document_compression import compressed, decompressed
 from events.log.keys import FLEET
-from events.log.port import AT_APPEND, Head, Stored
+from events.log.port import Head, Stored, with_time
 
-_PLACEHOLDER = b'_at":%d' % AT_APPEND
 _RECORD = re.compile(rb"(\d+):(\d+)(?::(\d*)(.+))?", re.DOTALL)
 
 
@@ -67,4 +66,4 @@ def has_events(record: bytes) -> bool:
 
 def _document(stored: bytes, at: bytes) -> bytes:
     document = decompressed(stored)
-    return document.replace(_PLACEHOLDER, b'_at":' + at) if at else document
+    return with_time(document, int(at)) if at else document

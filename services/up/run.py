@@ -117,7 +117,7 @@ def follow_archive(settings: Settings, log: RedisLog) -> None:
     try:
         open_mover(log, settings).settle(may_move=True)
     except ArchiveElsewhere as error:
-        print_lines(f"archive {error}")
+        print_lines(str(error))
 
 
 def _stopping_on_signals() -> threading.Event:

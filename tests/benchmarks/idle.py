@@ -71,10 +71,11 @@ def _started(pid: int, http: httpx.Client) -> Figure:
         name = f"rolling-{number}"
         _deploy(http, name, 1000 + number, rollout=_ROLLOUT)
         http.post(f"/v1/deployments/{name}/rollout/start").raise_for_status()
-    eventually(lambda: all(line["phase"] == 1 for line in http.get("/v1/rollouts").json()), what="all phases are open")
     seconds = time.monotonic() - began
     _settle(pid)
     used = {process: after - before.seconds.get(process, 0.0) for process, after in usage(pid).seconds.items()}
+    # Asked only now: each answer judges all rollouts, and would be most of what is measured.
+    assert {line["phase"] for line in http.get("/v1/rollouts").json()} == {1}
     return at_most(
         "rollouts created and started",
         f"{ROLLOUTS} rollouts",

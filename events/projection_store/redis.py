@@ -163,9 +163,16 @@ class RedisProjectionStore:
 
     def blocked(self, partition: int) -> Blocked | None:
         """Where a partition is blocked, if it is."""
+        return self.blocked_among([partition]).get(partition)
+
+    def blocked_among(self, partitions: Sequence[int]) -> dict[int, Blocked]:
+        """The blocked partitions among these, in one round trip for each server."""
         with answering():
-            data = self._client.get(projection_key(partition, "blocked"))
-        return None if data is None else msgspec.json.decode(data, type=Blocked)
+            pipe: Any = self._client.pipeline(transaction=False)
+            for partition in partitions:
+                pipe.get(projection_key(partition, "blocked"))
+            answers = zip(partitions, pipe.execute(), strict=True)
+        return {number: msgspec.json.decode(data, type=Blocked) for number, data in answers if data is not None}
 
     def block(self, partition: int, blocked: Blocked | None) -> None:
         """Mark a partition as blocked, or remove the mark with `None`."""

@@ -12,6 +12,8 @@ from events.log.errors import Fenced, LogLostItsTail
 from events.log.events import LOG_SUBJECT, LogInitialised
 from events.log.keys import FLEET, PARTITIONS_DEFAULT, device_of, name, partition_of
 from events.log.port import AT_APPEND, Chunk, Conflicted, Event, Head, Log, Proposed, Stored, Written
+from events.log.rank_follower import RankFollower
+from events.log.ranked_deployments import RankedDeployments
 
 _AT_APPEND = b'_at":%d' % AT_APPEND
 
@@ -34,6 +36,7 @@ class MemoryLog(Log):
         self.partitions = partitions
         self.epoch = epoch
         self._streams = {stream: _Stream() for stream in (FLEET, *range(partitions))}
+        self._ranks = RankFollower(self)
         event = LogInitialised(epoch, partitions)
         self.append([Proposed(LOG_SUBJECT, 0, event)], command_id="initialise", by=Principal.parse("system:log"), at=at)
 
@@ -117,6 +120,10 @@ class MemoryLog(Log):
     @override
     def subjects_with_events(self, stream: int) -> Iterable[str]:
         return list(self._streams[stream].heads)
+
+    @override
+    def ranked_deployments(self) -> RankedDeployments:
+        return self._ranks.current()
 
     @override
     def head(self, stream: int) -> int:

@@ -19,6 +19,8 @@ from events.log.errors import Fenced, LogLostItsTail
 from events.log.failpoints import FailPoint, reached
 from events.log.keys import FLEET, device_of, key, name, partition_of
 from events.log.port import Chunk, Conflicted, Event, Head, Log, Proposed, Stored, Written
+from events.log.rank_follower import RankFollower
+from events.log.ranked_deployments import RankedDeployments
 from events.log.raw import RawStreams
 
 COMMANDS_REMEMBERED_MS = 24 * 3600 * 1000
@@ -39,7 +41,7 @@ class RedisLog(Log):
 
     def __init__(self, client: Client, *, partitions: int, epoch: str) -> None:
         self.client, self.partitions, self.epoch = client, partitions, epoch
-        self._streams = RawStreams(client)
+        self._streams, self._ranks = RawStreams(client), RankFollower(self)
 
     # -- writing
 
@@ -155,6 +157,10 @@ class RedisLog(Log):
                 yield field.decode()
 
     # -- reading
+
+    @override
+    def ranked_deployments(self) -> RankedDeployments:
+        return self._ranks.current()
 
     @override
     def head(self, stream: int) -> int:

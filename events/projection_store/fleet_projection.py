@@ -19,7 +19,7 @@ from events.projection_store.deployment_reads import DeploymentReads, counts_in,
 from events.projection_store.device_pages import FIRST, DevicePosition, device_ids, device_ids_at, positions_after
 from events.projection_store.port import Blocked, ProjectionStore, StoredDevice, read_fields
 from events.properties import merge_patch
-from events.stored_projection.not_applied import NOT_APPLIED_HASHES, NotApplied
+from events.stored_projection.not_applied import NOT_APPLIED_HASHES, NotApplied, deployment_of
 from events.stored_projection.partition_codec import metric_field
 from events.stored_projection.partition_reader import (
     DEPLOYMENT_HASHES,
@@ -28,7 +28,7 @@ from events.stored_projection.partition_reader import (
     PartitionReading,
     Targeting,
 )
-from events.stored_projection.stored_partition import Checkpoint
+from events.stored_projection.stored_partition import Checkpoint, target_field
 
 _ASSIGNMENT_CHANGES = 200
 RECENT_SECONDS = 1.0
@@ -187,10 +187,28 @@ class FleetProjection:
         else:
             yield from self._fleet_counts().status.items()
 
-    def targets(self, number: int, deployment_id: str) -> BitMap:
-        """The ordinals of a partition for which a deployment's condition is true, started or not."""
-        (reading,) = self._deployment_reads.readings([number], deployment_id)
-        return reading.targeted(deployment_id)
+    def targets(self, *deployment_ids: str, among: Sequence[int] | None = None) -> dict[int, dict[str, BitMap]]:
+        """By partition (`among` these, default: all), the ordinals for which the conditions of deployments are true.
+
+        Whether a deployment has started does not matter. Those that target no device of a partition are missing there.
+        """
+        numbers = self._numbers if among is None else among
+        targeting = [
+            (row.created, f"{name}/{module}" if module else name)
+            for counts in counts_of(self._projections, numbers, deployment_ids)
+            for name, row in counts.items()
+            for module in ("", *row.modules)
+            if row.targeted
+        ]
+        fields = sorted({target_field(*stored_name) for stored_name in targeting})
+        targets: dict[int, dict[str, BitMap]] = {number: {} for number in numbers}
+        partitions = self._projections.read_each(numbers, fields=(("targets", fields),)) if fields else ()
+        for number, stored in zip(numbers, partitions, strict=False):
+            by_id = targets[number]
+            for field, data in stored.hashes["targets"].items():
+                if members := as_stored(data):
+                    by_id[deployment_of(field).id] = by_id.get(deployment_of(field).id, BitMap()) | members
+        return targets
 
     def targeted(self, deployment_id: str, *, within: Within | None = None) -> int:
         """How many devices (modules, for a configuration of modules) a deployment's condition is true for, started or not."""

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from events.deployment.advice import Advice, another_type, targets_nothing
@@ -48,15 +48,25 @@ class TargetedDevices:
         nothing = (targets_nothing(name),) if not targeted else ()
         return (*nothing, *self._other_types(name, document.target_condition, within))
 
-    def meet(self, name: str, other: str) -> bool:
-        """Whether two deployments target a device in common."""
-        numbers, targets = range(self.log.partitions), self.fleet_projection.targets
-        return any(targets(number, name).intersect(targets(number, other)) for number in numbers)
+    def meeting(self, name: str, others: Collection[str]) -> set[str]:
+        """Those of other deployments that target a device in common with this one."""
+        if not others:
+            return set()
+        targets = self.fleet_projection.targets(name)
+        numbers = [number for number, by_id in targets.items() if by_id]
+        targets_of_others = self.fleet_projection.targets(*others, among=numbers)
+        return {
+            other
+            for number in numbers
+            for other, members in targets_of_others[number].items()
+            if members.intersect(targets[number][name])
+        }
 
     def _settled(self) -> bool:
         # The heads of now, not of each round: a busy log would never be reached.
         heads, until = self.log.heads(), self.clock() + SETTLE_SECONDS
-        numbers = range(self.log.partitions)
+        # Workers mostly need a few milliseconds.
+        numbers, pause_seconds = range(self.log.partitions), _POLL_SECONDS / 16
         while True:
             partitions = self.projections.read_each(numbers)
             vectors = [stored.checkpoint.vector for stored in partitions]
@@ -64,7 +74,8 @@ class TargetedDevices:
                 return True
             if self.clock() >= until:
                 return False
-            self.pause(_POLL_SECONDS)
+            self.pause(pause_seconds)
+            pause_seconds = min(2 * pause_seconds, _POLL_SECONDS)
 
     def _other_types(self, name: str, condition: str, within: Within | None) -> Iterable[Advice]:
         if is_module_condition(condition):

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Self, get_args
 from fastapi import Header, Query, Request
 from msgspec import UNSET, UnsetType
 
-from events.deployment.advice import Advice
+from events.deployment.advice import OUTRANKED, Advice
 from events.deployment.commands import ChangeAdmission, CreateDeployment, ScheduleDeployment, UpdateDeployment
 from events.deployment.errors import ScheduleForbidden, ScheduleInvalid
 from events.deployment.events import Admission, Ended, Everyone, Kept, NotStarted, Schedule
@@ -266,7 +266,9 @@ def _targeted_now(request: Request, name: str, advice: Iterable[Advice]) -> tupl
         return None, list(advice)
     # A layer at or below a base matters only if a device has both. Commands are decided without the projections, so that
     # advice is given for every such base.
-    relevant = [item for item in advice if item.rule != "layer-not-above-base" or targeting.meet(name, item.about)]
+    advice = tuple(advice)
+    meeting = targeting.meeting(name, [item.about for item in advice if item.rule == OUTRANKED])
+    relevant = [item for item in advice if item.rule != OUTRANKED or item.about in meeting]
     return targeted, [*relevant, *targeting.advice(name, document, targeted, within=within)]
 
 

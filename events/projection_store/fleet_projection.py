@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from operator import add
 
 import msgspec
 from pyroaring import BitMap
@@ -167,6 +168,8 @@ class FleetProjection:
 
     def status(self, *deployment_ids: str, within: Within | None = None) -> dict[str, Counter[str]]:
         """Counts by status of the given deployments, or of all; each is the number of `members`."""
+        if not deployment_ids and within is None:
+            return {name: Counter(by_status) for name, by_status in self._fleet_counts().status.items()}
         counts: dict[str, Counter[str]] = {name: Counter(dict.fromkeys(STATUSES, 0)) for name in deployment_ids}
         for name, by_status in self._statuses(deployment_ids, within):
             counts.setdefault(name, Counter(dict.fromkeys(STATUSES, 0))).update(by_status)
@@ -181,11 +184,9 @@ class FleetProjection:
                 for name in deployment_ids or reading.deployments():
                     sets = reading.status(name).named()
                     yield name, {status: size_within(members, seen) for status, members in sets.items()}
-        elif deployment_ids:
+        else:
             for counts in counts_of(self._projections, self._numbers, deployment_ids):
                 yield from ((name, row.named) for name, row in counts.items())
-        else:
-            yield from self._fleet_counts().status.items()
 
     def targets(self, *deployment_ids: str, among: Sequence[int] | None = None) -> dict[int, dict[str, BitMap]]:
         """By partition (`among` these, default: all), the ordinals for which the conditions of deployments are true.
@@ -260,10 +261,12 @@ class FleetProjection:
         cached = self._counts_of_fleet
         if cached is None or cached.checkpoints != checkpoints:
             partitions = self._projections.read_each(self._numbers, hashes=("counts", "metrics"))
-            status: dict[str, Counter[str]] = {}
+            totals: dict[str, tuple[int, ...]] = {}
             for counts in map(counts_in, partitions):
                 for name, row in counts.items():
-                    status.setdefault(name, Counter()).update(row.named)
+                    total = totals.get(name)
+                    totals[name] = row.by_status if total is None else tuple(map(add, total, row.by_status))
+            status = {name: dict(zip(STATUSES, total, strict=True)) for name, total in totals.items()}
             metrics = _complete_metrics([stored.hashes["metrics"] for stored in partitions])
             checkpoints = [stored.checkpoint for stored in partitions]
             cached = self._counts_of_fleet = _FleetCounts(checkpoints, status, metrics)
@@ -343,7 +346,7 @@ class _FleetCounts(msgspec.Struct, frozen=True, eq=False):
     """The counts and the metrics of all deployments, at one checkpoint of each partition."""
 
     checkpoints: list[Checkpoint]
-    status: dict[str, Counter[str]]
+    status: dict[str, dict[str, int]]
     metrics: dict[str, dict[str, int]]
 
 

@@ -149,9 +149,7 @@ class PartitionIndex:
             return self._columns[path]
         column: dict[ValueKey, BitMap] | None = None
         if _is_property(path):
-            prefix = index_field(path, (STRING, ""))[: -len(',"string",""]')] + ","
-            names = self._projections.field_names(self.number, "index")
-            fields = tuple(name for name in names if name.startswith(prefix))
+            fields = self._fields_of(path)
             stored = self._projections.read(self.number, fields=(("index", fields),))
             if stored.checkpoint.is_indexed(path):
                 column = {}
@@ -160,6 +158,18 @@ class PartitionIndex:
                     column[kind, value] = as_stored(data)
         self._columns[path] = column
         return column
+
+    def kinds(self, path: Path) -> set[str]:
+        """The types of values that devices have of a property: of every value, if the path is indexed."""
+        return (
+            {msgspec.json.decode(field, type=IndexField)[1] for field in self._fields_of(path)}
+            if _is_property(path)
+            else set()
+        )
+
+    def _fields_of(self, path: Path) -> tuple[str, ...]:
+        prefix = index_field(path, (STRING, ""))[: -len(',"string",""]')] + ","
+        return tuple(field for field in self._projections.field_names(self.number, "index") if field.startswith(prefix))
 
     # -- ids
 

@@ -13,7 +13,7 @@ from events.log.keys import FLEET
 from events.log.port import Log
 from events.projection_store.fleet_projection import FleetProjection, Within
 from events.projection_store.port import ProjectionStore
-from events.projection_store.query_index import indexes
+from events.projection_store.query_index import PartitionIndex, indexes
 from events.query.condition import parse_condition
 from events.query.module_condition import is_module_condition
 from events.query.tree import Comparison, Constant, Path, PathOf, leaves
@@ -86,14 +86,19 @@ class TargetedDevices:
                 case Comparison(PathOf(path), _, Constant(str() | int() | float() as literal)) if path != ("deviceId",):
                     compared.add((path, value_key(literal)[0]))
         for path, kind in sorted(compared):
-            counts = self._by_type(path, within)
+            read = indexes(self.projections, range(self.log.partitions))
+            # Most properties have values of one type, which the names of the sets say: the sets are read for others alone.
+            if not any((index.kinds(path) & PRIMITIVE_KINDS) - {kind} for index in read):
+                continue
+            counts = self._by_type(read, path, within)
             if any(count for other, count in counts.items() if other != kind):
                 yield another_type(name, path, kind, counts)
 
-    def _by_type(self, path: Path, within: Within | None) -> Counter[str]:
+    @staticmethod
+    def _by_type(read: Iterable[PartitionIndex], path: Path, within: Within | None) -> Counter[str]:
         """How many devices have a property, by its type; empty if it is not indexed, as with more than 1,000 values."""
         counts: Counter[str] = Counter()
-        for index in indexes(self.projections, range(self.log.partitions)):
+        for index in read:
             seen = index.everyone() if within is None else index.everyone() & within(index.number)
             for (kind, _), members in (index.column(path) or {}).items():
                 if kind in PRIMITIVE_KINDS:

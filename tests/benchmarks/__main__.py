@@ -8,6 +8,7 @@ from events.garbage_collection import rare_collection
 from tests.benchmarks import (
     archive,
     audit,
+    beside,
     explain,
     history,
     http,
@@ -28,6 +29,7 @@ _PARTS = {
     "large": large_fleet.run,
     "queries": queries.run,
     "http": http.run,
+    "beside": beside.run,
     "metrics": metrics.run,
     "readiness": readiness.run,
     "rollouts": rollouts.run,

@@ -107,11 +107,9 @@ class Supervisor:
     def _sample_once(self) -> None:
         """Sample the counts and metrics of every deployment, unless another process did within the interval."""
         if self._series.claim(round(1000 * self._settings.series_seconds)):
-            at, metrics = now_ms(), self._fleet_projection.metrics()
-            counts = self._fleet_projection.status()
-            self._series.add(
-                at, {name: Sample(at, dict(counts[name]), metrics.get(name, {})) for name in sorted(counts)}
-            )
+            at, counts, metrics = now_ms(), self._fleet_projection.status(), self._fleet_projection.metrics()
+            samples = {name: Sample(at, dict(by_status), metrics.get(name, {})) for name, by_status in counts.items()}
+            self._series.add(at, samples)
 
     def _dispatch_once(self) -> None:
         if self._dispatcher.once():

@@ -73,7 +73,7 @@ class FleetProjection:
         self._clock = clock
         self._numbers = range(partitions)
         self._deployment_reads = DeploymentReads(projections)
-        self._counts_of_fleet: _FleetCounts | None = None
+        self._counts_of_fleet: FleetCounts | None = None
         self._targeting: dict[int, Targeting] = {}
         self._has_none_until: dict[int, float] = {}
 
@@ -169,7 +169,7 @@ class FleetProjection:
     def status(self, *deployment_ids: str, within: Within | None = None) -> dict[str, Counter[str]]:
         """Counts by status of the given deployments, or of all; each is the number of `members`."""
         if not deployment_ids and within is None:
-            return {name: Counter(by_status) for name, by_status in self._fleet_counts().status.items()}
+            return {name: Counter(by_status) for name, by_status in self.fleet_counts().status.items()}
         counts: dict[str, Counter[str]] = {name: Counter(dict.fromkeys(STATUSES, 0)) for name in deployment_ids}
         for name, by_status in self._statuses(deployment_ids, within):
             counts.setdefault(name, Counter(dict.fromkeys(STATUSES, 0))).update(by_status)
@@ -246,7 +246,7 @@ class FleetProjection:
         `names` are the metrics by deployment; `None` for all metrics of all deployments.
         """
         if names is None:
-            return self._fleet_counts().metrics
+            return self.fleet_counts().metrics
         measured = [deployment_id for deployment_id, metrics in names.items() if metrics]
         if not measured:
             return {}
@@ -255,8 +255,8 @@ class FleetProjection:
         partitions = self._projections.read_each(self._numbers, fields=(("metrics", sorted(fields)),))
         return _complete_metrics([stored.hashes["metrics"] for stored in partitions])
 
-    def _fleet_counts(self) -> "_FleetCounts":
-        """The counts of all deployments; read again only when a partition has committed."""
+    def fleet_counts(self) -> "FleetCounts":
+        """The counts of all deployments. They are read again, and another object, only when a partition has committed."""
         checkpoints = [stored.checkpoint for stored in self._projections.read_each(self._numbers)]
         cached = self._counts_of_fleet
         if cached is None or cached.checkpoints != checkpoints:
@@ -269,7 +269,7 @@ class FleetProjection:
             status = {name: dict(zip(STATUSES, total, strict=True)) for name, total in totals.items()}
             metrics = _complete_metrics([stored.hashes["metrics"] for stored in partitions])
             checkpoints = [stored.checkpoint for stored in partitions]
-            cached = self._counts_of_fleet = _FleetCounts(checkpoints, status, metrics)
+            cached = self._counts_of_fleet = FleetCounts(checkpoints, status, metrics)
         return cached
 
     def in_status(self, deployment_id: str, status: str) -> Within:
@@ -286,7 +286,7 @@ class FleetProjection:
         self, *, after: DevicePosition = FIRST, limit: int, within: Within | None = None
     ) -> tuple[list[str], DevicePosition | None]:
         """Device ids of the whole fleet, as `page_of`."""
-        return self.page_of(self._live, after=after, limit=limit, within=within)
+        return self.page_of(self.live, after=after, limit=limit, within=within)
 
     def totals(self, *, within: Within | None = None) -> tuple[int, int]:
         """How many devices are registered, and how many of them are enabled."""
@@ -298,7 +298,8 @@ class FleetProjection:
             enabled += size_within(as_stored(sets["enabled"]), seen) if "enabled" in sets else 0
         return live, enabled
 
-    def _live(self, number: int) -> BitMap:
+    def live(self, number: int) -> BitMap:
+        """The ordinals of the registered devices of a partition."""
         sets = read_fields(self._projections, number, "sets", ("live",))
         return as_stored(sets["live"]) if sets else BitMap()
 
@@ -342,7 +343,7 @@ class FleetProjection:
         return reading
 
 
-class _FleetCounts(msgspec.Struct, frozen=True, eq=False):
+class FleetCounts(msgspec.Struct, frozen=True, eq=False):
     """The counts and the metrics of all deployments, at one checkpoint of each partition."""
 
     checkpoints: list[Checkpoint]

@@ -1,5 +1,6 @@
 """Samples of a deployment's counts and metrics over time, for plots; at most `SAMPLES_MAX` for each deployment."""
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,6 +14,7 @@ from events.log.lease import take_for
 
 # Samples depend on the clock, so they are no projections: a rebuild does not restore them (decisions/0020).
 SAMPLES_MAX = 2000
+_BATCH = 1000
 RETENTION_MS = 30 * 24 * 3600 * 1000
 """After this time without a new sample the series is deleted, as those of deleted deployments."""
 
@@ -38,16 +40,28 @@ class SeriesStore:
     def add(self, at: int, samples: Mapping[str, Sample]) -> None:
         """Append a sample for each deployment whose numbers changed since its last sample."""
         with answering():
-            for deployment_id, sample in samples.items():
-                name = _key(deployment_id)
-                data = canonical.encode({"counts": sample.counts, "metrics": sample.metrics})
-                newest = entries_of(self._client.xrevrange(name, count=1))
-                if newest and newest[0][1][b"data"] == data:
-                    continue
+            remaining = iter(samples)
+            while deployment_ids := list(itertools.islice(remaining, _BATCH)):
+                newest = self._newest(deployment_ids)
                 pipe: Any = self._client.pipeline(transaction=False)
-                pipe.xadd(name, {"at": at, "data": data}, maxlen=SAMPLES_MAX)
-                pipe.pexpire(name, RETENTION_MS)
+                for deployment_id in deployment_ids:
+                    sample, name = samples[deployment_id], _key(deployment_id)
+                    data = canonical.encode({"counts": sample.counts, "metrics": sample.metrics})
+                    if newest[deployment_id] != data:
+                        pipe.xadd(name, {"at": at, "data": data}, maxlen=SAMPLES_MAX)
+                        pipe.pexpire(name, RETENTION_MS)
                 pipe.execute()
+
+    def _newest(self, deployment_ids: Sequence[str]) -> dict[str, bytes | None]:
+        """The data of the newest sample of each deployment; `None` without one."""
+        pipe: Any = self._client.pipeline(transaction=False)
+        for deployment_id in deployment_ids:
+            pipe.xrevrange(_key(deployment_id), count=1)
+        series = map(entries_of, pipe.execute())
+        return {
+            deployment_id: entries[0][1][b"data"] if entries else None
+            for deployment_id, entries in zip(deployment_ids, series, strict=True)
+        }
 
     def read(
         self, deployment_id: str, *, since: int = 0, until: float = math.inf, limit: int = SAMPLES_MAX

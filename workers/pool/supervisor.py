@@ -19,7 +19,7 @@ from events.notification.feed import Feed
 from events.processes.child import Child
 from events.processes.postponed import Postponed
 from events.processes.supervised import Continued, ProcessEnded, Supervised
-from events.projection_store.fleet_projection import FleetProjection
+from events.projection_store.fleet_projection import FleetCounts, FleetProjection
 from events.projection_store.redis import RedisProjectionStore
 from events.projection_store.series import Sample, SeriesStore
 from events.settings import Settings, environment_of
@@ -49,6 +49,7 @@ class Supervisor:
         self._reconciler = Reconciler(log, projections, Waker(queue, partitions=log.partitions), queue)
         self._series = SeriesStore(log.client)
         self._fleet_projection = FleetProjection(projections, partitions=log.partitions)
+        self._sampled: FleetCounts | None = None
         self._dispatcher = Dispatcher(log, Feed(log, projections), Deliveries(log.client), queue)
         self._archive_job = archive_job(log, settings)
         self._snapshot_job = snapshot_job(log, settings) if settings.history_snapshot_events else None
@@ -107,9 +108,16 @@ class Supervisor:
     def _sample_once(self) -> None:
         """Sample the counts and metrics of every deployment, unless another process did within the interval."""
         if self._series.claim(round(1000 * self._settings.series_seconds)):
-            at, counts, metrics = now_ms(), self._fleet_projection.status(), self._fleet_projection.metrics()
-            samples = {name: Sample(at, dict(by_status), metrics.get(name, {})) for name, by_status in counts.items()}
-            self._series.add(at, samples)
+            counts = self._fleet_projection.fleet_counts()
+            # Without a commit since this process took its last sample, every sample would be the same again.
+            if counts is not self._sampled:
+                at = now_ms()
+                samples = {
+                    name: Sample(at, by_status, counts.metrics.get(name, {}))
+                    for name, by_status in counts.status.items()
+                }
+                self._series.add(at, samples)
+                self._sampled = counts
 
     def _dispatch_once(self) -> None:
         if self._dispatcher.once():

@@ -77,6 +77,8 @@ class LogAt:
         """Raise `PastIsFixed`: nothing is appended in the past."""
         raise PastIsFixed
 
+    begin_append = append
+
     def clear_wake(self, _stream: int) -> NoReturn:
         """Raise `PastIsFixed`: no worker is woken in the past."""
         raise PastIsFixed

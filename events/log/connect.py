@@ -12,6 +12,7 @@ from redis.exceptions import NoPermissionError, RedisClusterException, RedisErro
 from redis.retry import Retry
 
 from events.log.errors import LogUnavailable, UnsafeRedis
+from events.redis_cluster import ClusterClient
 from events.redis_errors import unavailable_as
 
 Client = Redis | RedisCluster
@@ -53,12 +54,13 @@ def _cluster(address: str, *, ssl: bool, timeout_seconds: float) -> RedisCluster
     credentials, _, nodes = address.rpartition("@")
     username, _, password = credentials.partition(":")
     try:
-        return RedisCluster(
-            startup_nodes=[
+        return ClusterClient(
+            [
                 ClusterNode(host, int(port))  # type: ignore[no-untyped-call]
                 for host, _, port in (node.rpartition(":") for node in nodes.split(","))
             ],
             socket_timeout=timeout_seconds,
+            socket_connect_timeout=timeout_seconds,
             username=unquote(username) or None,
             password=unquote(password) or None,
             ssl=ssl,

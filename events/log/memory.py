@@ -11,11 +11,9 @@ from events.log.codec import decode_entry, type_of
 from events.log.errors import Fenced, LogLostItsTail
 from events.log.events import LOG_SUBJECT, LogInitialised
 from events.log.keys import FLEET, PARTITIONS_DEFAULT, device_of, name, partition_of
-from events.log.port import AT_APPEND, Chunk, Conflicted, Event, Head, Log, Proposed, Stored, Written
+from events.log.port import Chunk, Conflicted, Event, Head, Log, Proposed, Stored, Written, with_time
 from events.log.rank_follower import RankFollower
 from events.log.ranked_deployments import RankedDeployments
-
-_AT_APPEND = b'_at":%d' % AT_APPEND
 
 
 class _Stream:
@@ -23,7 +21,8 @@ class _Stream:
         self.entries: list[dict[bytes, bytes]] = []
         self.heads: dict[str, Head] = {}
         self.snapshots: dict[str, bytes] = {}
-        self.commands: dict[str, tuple[int, tuple[int, ...]]] = {}
+        self.commands: dict[str, tuple[int, int, int]] = {}
+        """Of each chunk and command: its first position, the number of its events, and their time."""
         self.at = 0
         self.fence = 0
         self.wake = False
@@ -58,8 +57,8 @@ class MemoryLog(Log):
             stream, chunk_id = self._streams[piece.stream], f"{command_id}:{number}"
             # The same order as in append.lua, which has the reasons; tests/log/test_contract.py runs over both.
             if chunk_id in stream.commands:
-                first, versions = stream.commands[chunk_id]
-                chunks.append(Written(piece.stream, piece.indices, first, versions, repeated=True, woke=False))
+                first, _, appended_at = stream.commands[chunk_id]
+                chunks.append(Written(piece.stream, piece.indices, first, appended_at, repeated=True, woke=False))
                 continue
             if fence is not None:
                 if fence < stream.fence:
@@ -82,16 +81,16 @@ class MemoryLog(Log):
                     if document is None:
                         stream.snapshots.pop(subject, None)
                     else:
-                        stream.snapshots[subject] = document.replace(_AT_APPEND, b'_at":%d' % stream.at)
+                        stream.snapshots[subject] = with_time(document, stream.at)
             stream.heads |= heads
-            stream.commands[chunk_id] = (first, versions)
-            for position, (proposed, version) in enumerate(zip(proposals, versions, strict=True), first):
+            stream.commands[chunk_id] = (first, len(proposals), stream.at)
+            for position, proposed in enumerate(proposals, first):
                 if proposed.command_id:
-                    began, before = stream.commands.get(proposed.command_id, (position, ()))
-                    stream.commands[proposed.command_id] = (began, (*before, version))
+                    began, before, _ = stream.commands.get(proposed.command_id, (position, 0, 0))
+                    stream.commands[proposed.command_id] = (began, before + 1, stream.at)
             woke = piece.stream == FLEET or not stream.wake
             stream.wake = True
-            chunks.append(Written(piece.stream, piece.indices, first, versions, repeated=False, woke=woke))
+            chunks.append(Written(piece.stream, piece.indices, first, stream.at, repeated=False, woke=woke))
         return tuple(chunks)
 
     @override
@@ -105,7 +104,7 @@ class MemoryLog(Log):
     @override
     def remembered(self, stream: int, command_ids: Sequence[str]) -> list[int]:
         commands = self._streams[stream].commands
-        return [len(commands[command_id][1]) if command_id in commands else 0 for command_id in command_ids]
+        return [commands[command_id][1] if command_id in commands else 0 for command_id in command_ids]
 
     @override
     def snapshots(self, partition: int, subjects: Sequence[str]) -> list[bytes | None]:

@@ -7,7 +7,6 @@ from typing import Any, cast
 
 import msgspec
 from redis.cluster import RedisCluster
-from redis.commands.core import Script
 
 from events import canonical
 from events.fleet.assignments import NO_ASSIGNMENT, Assignment
@@ -16,6 +15,7 @@ from events.log.connect import Client, answering
 from events.log.entries import RawEntry
 from events.log.keys import key, name
 from events.log.raw import RawStreams
+from events.log.script import Script
 from events.projection_store.archived_assignments import stored_key, stored_of
 from events.projection_store.port import Blocked, Fields, Names, StoredDevice
 from events.stored_projection.stored_partition import (
@@ -38,7 +38,7 @@ _AUTHOR = "system:project"
 def script(client: Client, *parts: str) -> Script:
     """A Lua script of this package, run by its digest."""
     package = files("events.projection_store")
-    return client.register_script("".join(package.joinpath(part).read_text() for part in parts))
+    return Script(client, "".join(package.joinpath(part).read_text() for part in parts))
 
 
 class RedisProjectionStore:

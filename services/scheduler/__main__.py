@@ -84,7 +84,9 @@ def main() -> int:
         settings = read_settings()
         logs.configure(settings.log_level)
         run(settings, stopping)
-    except exits.EXPECTED as error:
+    except Exception as error:
+        if not exits.is_any(error, *exits.EXPECTED):
+            raise
         line.last_output(str(error))
         complain_of(error, program="twinfold scheduler")
         return exits.code_of(error)

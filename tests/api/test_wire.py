@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -142,6 +143,46 @@ def test_the_refusal_of_two_lengths_names_both_headers(gate: Guarded) -> None:
         wire.sendall(head(gate, "PATCH", "/twins/victim", {**gate.policy(), **both}) + b"0\r\n\r\n")
         answer = Raw(rest(wire))
     assert "Content-Length or Transfer-Encoding, not both" in json.loads(answer.body)["Message"]
+
+
+GOOD = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+def statuses(gate: Guarded, sent: str) -> list[bytes]:
+    """The statuses of all answers until the connection is closed."""
+    with connect(gate) as wire:
+        with contextlib.suppress(OSError):  # It may be refused before all was sent.
+            wire.sendall(sent.encode())
+        return re.findall(rb"HTTP/1.1 (\d{3}) ", rest(wire))
+
+
+def test_a_malformed_request_behind_a_valid_one_is_refused_after_its_answer(gate: Guarded) -> None:
+    assert statuses(gate, f"{GOOD}{GOOD}GET /dev ices HTTP/1.1\r\n\r\n") == [b"200", b"200", b"400"]
+
+
+@pytest.mark.parametrize("end", ["0\r\nX-A: " + "b" * 300_000, "1;" + "b" * 300_000, "0\r\n" + "X-A: b\r\n" * 30_000])
+def test_what_frames_a_body_is_limited_like_headers(gate: Guarded, end: str) -> None:
+    # Without credentials the request is refused before its body; with them its handler waits for the rest.
+    headers = {**gate.policy(), "Content-Type": "application/json", "Transfer-Encoding": "chunked"}
+    begun = head(gate, "PATCH", "/twins/victim", headers).decode()
+    assert statuses(gate, f"{begun}{end}") in ([b"400"], [])
+
+
+def test_fields_after_a_body_are_not_headers(gate: Guarded) -> None:
+    headers = {"Content-Type": "application/json", "Transfer-Encoding": "chunked"}
+    begun = head(gate, "PATCH", "/twins/victim", headers).decode()
+    trailer = f"Authorization: {gate.policy()['Authorization']}"
+    assert statuses(gate, f"{begun}2\r\n{{}}\r\n0\r\n{trailer}\r\n\r\n{GOOD}x\r\n\r\n")[0] == b"401"
+
+
+def test_a_request_for_another_protocol_is_answered_and_so_is_the_next(gate: Guarded) -> None:
+    upgrade = "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+    assert statuses(gate, f"{upgrade}{GOOD}x\r\n\r\n") == [b"200", b"200", b"400"]
+
+
+@pytest.mark.parametrize("hosts", ["", "Host: a\r\nHost: b\r\n"])
+def test_a_request_names_one_host(gate: Guarded, hosts: str) -> None:
+    assert statuses(gate, f"GET /healthz HTTP/1.1\r\n{hosts}\r\n") == [b"400"]
 
 
 def test_a_websocket_is_not_opened_past_the_gate(gate: Guarded) -> None:

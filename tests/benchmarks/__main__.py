@@ -9,6 +9,7 @@ from tests.benchmarks import (
     archive,
     audit,
     beside,
+    clusters,
     explain,
     history,
     http,
@@ -39,6 +40,7 @@ _PARTS = {
     "history": history.run,
     "replay": replay.run,
     "preview": preview.run,
+    "cluster": clusters.run,
 }
 
 

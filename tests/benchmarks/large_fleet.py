@@ -4,6 +4,7 @@ import os
 import random
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 
@@ -11,14 +12,16 @@ from redis import Redis
 
 from events import CreateDeployment, PatchTags, Producer, RegisterDevice, ReportProperties
 from events.envelope import Principal
-from events.log.keys import FLEET, key
+from events.log.archive.notes import SEALER, hold
+from events.log.keys import FLEET
 from events.log.log_factory import initialise
 from events.log.redis import RedisLog
+from events.log.storage_size import KINDS, sizes_of
 from events.log.wake import Waker
+from events.notification.archive_mover import open_mover
 from events.projection_store.fleet_projection import FleetProjection
 from events.projection_store.redis import RedisProjectionStore
 from events.settings import environment_of, read_settings
-from events.stored_projection.stored_partition import ARRAYS, HASHES
 from services.embedded_redis import EmbeddedRedis
 from tests.benchmarks import fleets
 from tests.benchmarks.measuring import Figure, at_most, quantile
@@ -29,6 +32,7 @@ PARTITIONS = 16
 BY = Principal.parse("producer:benchmark")
 WORKERS = 2
 ROUNDS = 5
+_FAR = 2**53
 
 
 def run(scale: Scale) -> Iterator[Figure]:
@@ -156,32 +160,29 @@ class Fleet:
         return effective is not None and any(layer.id == deployment for layer in effective.assignment.stack)
 
     def bytes_per_device(self) -> Iterator[Figure]:
-        """What Redis says each key takes, by what it is for."""
-        totals = dict.fromkeys(("log", "heads and snapshots", "projections", "index", "assignments"), 0)
-        for number in range(PARTITIONS):
-            for what in ("log",):
-                totals["log"] += self._usage(key(number, what))
-            for what in ("heads", "snapshots"):
-                totals["heads and snapshots"] += self._usage(key(number, what))
-            for what in (*HASHES, *ARRAYS, "checkpoint"):
-                totals["index" if what == "index" else "projections"] += self._usage(key(number, f"projection:{what}"))
-            totals["assignments"] += self._usage(key(number, "assignments"))
-        each = {what: total / self.scale.devices for what, total in totals.items()}
+        """What Redis says each key takes, by what it is for; again after the archive has all events but the newest ones."""
         setting = f"{self.scale.devices:,} devices"
-        for what in ("log", "heads and snapshots", "assignments"):
-            yield Figure(f"Redis bytes per device: {what}", setting, each[what], "B", "", None)
+        each = self._bytes()
+        for kind in ("log", "subjects", "assignments", "commands"):
+            yield Figure(f"Redis bytes per device: {kind}", setting, each[kind], "B", "", None)
+        computed = "Redis bytes per device: projections + index"
         beside = f"projections {each['projections']:.0f} B, index {each['index']:.0f} B"
-        yield at_most(
-            "Redis bytes per device: projections + index",
-            setting,
-            each["projections"] + each["index"],
-            "B",
-            aim=300,
-            beside=beside,
-        )
+        yield at_most(computed, setting, each["projections"] + each["index"], "B", aim=300, beside=beside)
+        with tempfile.TemporaryDirectory() as location:
+            mover = open_mover(self.log, read_settings(redis_url=self.url, archive_url=location))
+            mover.settle()
+            for stream in mover.streams:
+                hold(self.log.client, stream, SEALER, _FAR)  # As if it were sealed.
+                mover.write(stream, overdue_at=_FAR)
+                mover.trim(stream, before_at=_FAR)
+            each = self._bytes()
+        total = sum(count for kind, count in each.items() if kind != "archive")
+        beside = ", ".join(f"{kind} {count:.0f} B" for kind, count in each.items())
+        yield at_most("Redis bytes per device: all, archived", setting, total, "B", aim=1200, beside=beside)
 
-    def _usage(self, name: str) -> int:
-        return int(self.client.memory_usage(name, samples=0) or 0)
+    def _bytes(self) -> dict[str, float]:
+        sizes = list(sizes_of(self.client, (FLEET, *range(PARTITIONS)), 0))
+        return {kind: sum(size.bytes[kind] for size in sizes) / self.scale.devices for kind in KINDS}
 
     def resident(self) -> Figure:
         """A process warms four partitions, and says what each took."""

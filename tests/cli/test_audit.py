@@ -33,7 +33,7 @@ def audit(served: tuple[System, httpx.Client], *words: str, code: int = 0) -> st
     environment = {"TWINFOLD_API_URL": str(http.base_url).rstrip("/"), "TWINFOLD_DATA_DIR": str(system.data_dir)}
     done = CliRunner().invoke(app, ["audit", *words], env=environment)
     error = done.exception
-    found = code_of(error) if isinstance(error, exits.EXPECTED) else done.exit_code
+    found = code_of(error) if error and exits.is_any(error, *exits.EXPECTED) else done.exit_code
     assert found == code, (done.output, error)
     return done.stdout
 

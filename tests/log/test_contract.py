@@ -80,7 +80,7 @@ append.count = 0  # type: ignore[attr-defined]
 def test_what_was_appended_is_read_back_in_order_with_dense_positions_and_versions(log: Log) -> None:
     name = names_in(1, 1)[0]
     (chunk,) = append(log, register(name), tagged(name, 1, a=1))
-    assert chunk == Written(1, (0, 1), 1, (1, 2), repeated=False, woke=True)
+    assert chunk == Written(1, (0, 1), 1, 1000, repeated=False, woke=True)
     events = log.read(1, after=0, limit=10)
     assert [(envelope.position, envelope.subject, envelope.version, envelope.event) for envelope in events] == [
         (1, name, 1, DeviceRegistered()),
@@ -104,9 +104,21 @@ def test_a_conflict_names_all_subjects_that_moved_on_and_writes_nothing_of_the_c
 def test_the_same_command_id_is_written_once_and_answers_as_the_first_time(log: Log) -> None:
     name = names_in(0, 1)[0]
     (first,) = append(log, register(name), command_id="once")
-    (again,) = append(log, register(name), command_id="once")
-    assert (again.first_position, again.versions, again.repeated) == (first.first_position, first.versions, True)
+    (again,) = append(log, register(name), command_id="once", at=2000)
+    assert (again.first_position, again.at, again.repeated) == (first.first_position, first.at, True)
     assert log.head(0) == 1
+
+
+def test_appends_that_were_begun_are_written_in_the_order_in_which_they_were_begun(log: Log) -> None:
+    name = names_in(0, 1)[0]
+    begun = [
+        log.begin_append([event], command_id=f"begun{number}", by=ADA, at=1000 + number)
+        for number, event in enumerate((register(name), tagged(name, 1, a=1), tagged(name, 1, a=2)))
+    ]
+    first, second, third = (chunk for answers in begun for chunk in answers())
+    assert first == Written(0, (0,), 1, 1000, repeated=False, woke=True)
+    assert second == Written(0, (0,), 2, 1001, repeated=False, woke=False)
+    assert third == Conflicted(0, (0,), {name: Head(2)})
 
 
 def test_a_batch_is_split_by_stream_and_size_and_sending_it_again_completes_it(log: Log) -> None:

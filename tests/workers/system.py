@@ -91,8 +91,7 @@ class System:
     def is_settled(self) -> bool:
         """Whether every projection is at the head of both of its streams."""
         heads = self.log.heads()
-        numbers = range(self.log.partitions)
-        vectors = {number: self.projections.checkpoint(number).vector for number in numbers}
+        vectors = {number: self.projections.checkpoint(number).vector for number in range(self.log.partitions)}
         return all((at.partition, at.fleet) == (heads[number], heads[FLEET]) for number, at in vectors.items())
 
     def settle(self, seconds_max: float = waiting.SECONDS_MAX) -> None:
@@ -110,7 +109,7 @@ class System:
         """All projections and assignment changes, byte for byte, without the times of recording, which differ in every run."""
         stored_partitions = [self.projections.load(number) for number in range(self.log.partitions)]
         assignment_changes = [
-            self.projections.assignment_changes(number, after=0, limit=100_000) for number in range(PARTITIONS)
+            self.projections.assignment_changes(number, after=0, limit=100_000) for number in range(self.log.partitions)
         ]
         without_times = [
             [msgspec.structs.replace(change, recorded=None) for change in changes] for changes in assignment_changes

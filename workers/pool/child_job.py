@@ -14,7 +14,7 @@ import structlog
 from events import logs
 from events.clock import now_ms
 from events.history.snapshot_taker import open_snapshot_taker
-from events.log.archive.mover import is_due
+from events.log.archive.mover import is_due, overdue
 from events.log.errors import LogError
 from events.log.lease import LEASE_MS, Lease
 from events.log.log_factory import open_log
@@ -105,8 +105,8 @@ def _archive(log: RedisLog, settings: Settings) -> int:
     mover.settle()
     for stream in mover.streams:
         try:
-            written = mover.write(stream)
             limit = settings.archive_before_at(now_ms())
+            written = mover.write(stream, overdue_at=overdue(limit))
             trimmed = 0 if limit is None else mover.trim(stream, before_at=limit).trimmed
         except LogError as error:
             # One damaged stream must not keep the other streams in Redis, where memory is short.

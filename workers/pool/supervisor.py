@@ -22,11 +22,12 @@ from events.processes.supervised import Continued, ProcessEnded, Supervised
 from events.projection_store.fleet_projection import FleetCounts, FleetProjection
 from events.projection_store.redis import RedisProjectionStore
 from events.projection_store.series import Sample, SeriesStore
-from events.settings import Settings, environment_of
+from events.settings import Settings, environment_of, is_cluster
 from workers.delivery_job import QUEUE as DELIVERY_QUEUE
 from workers.pool.child_job import archive_job, snapshot_job
 from workers.pool.dispatcher import DISPATCH_SECONDS, Dispatcher
 from workers.pool.reconciler import INTERVAL_SECONDS, Reconciler
+from workers.pool.tail_watch import TAIL_SECONDS, TailWatch
 
 STOP_SECONDS_MAX, SNAPSHOT_SECONDS = 15.0, 5.0
 BEHIND_SECONDS = 30.0
@@ -47,6 +48,8 @@ class Supervisor:
         queue = Redis.from_url(settings.effective_queue_url)
         projections = RedisProjectionStore(log.client)
         self._reconciler = Reconciler(log, projections, Waker(queue, partitions=log.partitions), queue)
+        # On one server, the notes would be lost together with the events.
+        self._tail_watch = TailWatch(log, projections) if is_cluster(settings.redis_url) else None
         self._series = SeriesStore(log.client)
         self._fleet_projection = FleetProjection(projections, partitions=log.partitions)
         self._sampled: FleetCounts | None = None
@@ -63,6 +66,8 @@ class Supervisor:
         self._every(min(1.0, self._settings.series_seconds / 4), "sample", self._sample_once)
         self._every(DISPATCH_SECONDS, "deliveries", self._dispatch_once)
         self._every(self._settings.archive_seconds, "archiving", lambda: self._archive_job.once(self._stopping))
+        if self._tail_watch is not None:
+            self._every(TAIL_SECONDS, "lost tails", self._tail_watch.once)
         if (job := self._snapshot_job) is not None:
             self._every(SNAPSHOT_SECONDS, "snapshots", lambda: job.once(self._stopping))
         delivering = range(self._settings.webhook_workers)

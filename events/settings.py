@@ -172,9 +172,12 @@ class Settings(BaseModel):
     """The number of worker processes that the supervisor keeps running."""
     memory_budget_mib: int = Field(default=512, ge=16)
     """The memory of a worker process for cached partitions, in MiB."""
-    # A partition with a long backlog must not make the others wait.
+    # An idle worker waits for a job and costs nothing; one that follows streams sees an event without a job.
     work_seconds_max: float = Field(default=5.0, ge=0.0, le=30.0)
-    """Seconds after which a job puts its remaining work at the end of the queue; it always does one batch."""
+    """Seconds without events after which a turn ends, and after which a delivery job puts its rest at the end of the queue.
+
+    A turn lasts at most six times as long, and 30 s. Both do at least one batch.
+    """
     history_snapshot_events: int = Field(default=10_000, ge=0, le=10_000_000)
     """The number of events of a partition (at least half the number of its devices) between snapshots for time travel; 0: none."""
     history_memory_mib: int = Field(default=256, ge=1, le=1_048_576)

@@ -72,6 +72,10 @@ class Server:
         """Stop it, as a machine does that hangs."""
         os.kill(self.pid, signal.SIGSTOP)
 
+    def go_on(self) -> None:
+        """Let it go on after `stop`."""
+        os.kill(self.pid, signal.SIGCONT)
+
     def end(self) -> None:
         """End it, so that no child of it is left that writes into a directory that is being removed."""
         self.client.close()

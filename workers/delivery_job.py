@@ -101,7 +101,7 @@ class Deliverer:
         self.settings, self.queue, self._log = settings, queue, log
         self._feed, self._deliveries = Feed(log, projections), Deliveries(log.client)
         self._vault = LazyVault(RedisSecretStore(log.client), settings.effective_key_file)
-        self._producer = Producer(log, by=_AUTHOR, waker=Waker(queue, partitions=log.partitions))
+        self._producer = Producer(log, by=_AUTHOR, waker=Waker(queue))
         self._ordinals = DeviceOrdinals(projections, partitions=log.partitions)
         # The lease is renewed after each delivery, so it must last longer than one.
         self._lease_ms = round(1000 * (2 * settings.webhook_timeout_seconds + 1))

@@ -79,10 +79,6 @@ class LogAt:
 
     begin_append = append
 
-    def clear_wake(self, _stream: int) -> NoReturn:
-        """Raise `PastIsFixed`: no worker is woken in the past."""
-        raise PastIsFixed
-
     def load(self, subjects: Sequence[str], *, fleet: bool = False) -> list[Stored]:
         """Snapshots of subjects as they were, and heads as their documents give them."""
         if fleet:

@@ -1,7 +1,7 @@
 -- Append one chunk of events to one stream: all of it or nothing, once per chunk id.
 -- KEYS: 1 log, 2 subjects, 3 meta, 4 wake, 5 commands, 6 command times.
 -- A value of `subjects` is `version:generation`, and `:at` with the document behind it (events/log/subject_record.py).
--- ARGV: 1 chunk id, 2 at (ms), 3 by, 4 cause, 5 fence ('' for none), 6 wakes (1: a flag is set, 0: the caller wakes all),
+-- ARGV: 1 chunk id, 2 at (ms), 3 by, 4 cause, 5 fence ('' for none), 6 how long the workers count as woken (ms),
 --       7 remember chunk ids since (ms), 8 remember at most, 9 number of events, 10 number of documents, 11 rare members
 --       ('' for none); then each member of all events in turn: subjects, types, expected versions, data; then per document
 --       after the chunk its subject and its bytes; then the subjects whose documents are deleted.
@@ -194,7 +194,7 @@ end
 -- Followers of the log read on (services/api/context/commit_signals.py). A user without the permission to publish appends as well.
 redis.pcall('PUBLISH', KEYS[1], '')
 
--- In the script that writes the events: set afterwards, a process killed in between would leave events without a flag.
-local woke = 1
-if arguments[6] == '1' then woke = call('SETNX', KEYS[4], 1) end
+-- In the script that writes the events: a worker that leaves its claim and then reads sees every event whose append found
+-- the claim (events/log/claims.py).
+local woke = call('SET', KEYS[4], 'woken', 'NX', 'PX', arguments[6]) and 1 or 0
 return {'written', before + 1, woke, tonumber(at)}

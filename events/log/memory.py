@@ -25,7 +25,7 @@ class _Stream:
         """Of each chunk and command: its first position, the number of its events, and their time."""
         self.at = 0
         self.fence = 0
-        self.wake = False
+        self.is_woken = False
 
 
 class MemoryLog(Log):
@@ -88,8 +88,8 @@ class MemoryLog(Log):
                 if proposed.command_id:
                     began, before, _ = stream.commands.get(proposed.command_id, (position, 0, 0))
                     stream.commands[proposed.command_id] = (began, before + 1, stream.at)
-            woke = piece.stream == FLEET or not stream.wake
-            stream.wake = True
+            # No worker follows a log in memory.
+            woke, stream.is_woken = not stream.is_woken, True
             chunks.append(Written(piece.stream, piece.indices, first, stream.at, repeated=False, woke=woke))
         return tuple(chunks)
 
@@ -145,10 +145,6 @@ class MemoryLog(Log):
     @override
     def position_at(self, stream: int, at: int) -> int:
         return sum(int(fields[b"at"]) <= at for fields in self._streams[stream].entries)
-
-    @override
-    def clear_wake(self, stream: int) -> None:
-        self._streams[stream].wake = False
 
 
 def _check(stream: _Stream, proposals: Sequence[Proposed]) -> tuple[dict[str, Head], tuple[int, ...], list[str]]:

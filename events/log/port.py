@@ -158,8 +158,8 @@ class Log(Protocol):
 
         Each chunk is atomic, and is written at most once per `command_id`: sending the same batch again completes it.
         `indices` of a chunk point into `batch`; the order within a stream is kept. `at` (milliseconds) is raised to the
-        time of the previous event where it is smaller. `woke` is true for the chunk that set its partition's wake flag;
-        its caller must enqueue a job for the partition.
+        time of the previous event where it is smaller. `woke` is true for a chunk whose stream no worker
+        follows and for which none was woken lately; its caller must wake the workers.
 
         Raises:
             LogUnavailable: Redis did not answer. The batch may or may not be in the log; send the same batch again.
@@ -232,10 +232,6 @@ class Log(Protocol):
 
     def position_at(self, stream: int, at: int) -> int:
         """The last position whose time is <= `at` (milliseconds); 0 if there is none."""
-        ...
-
-    def clear_wake(self, stream: int) -> None:
-        """Delete the wake flag of a partition. A worker that reads the stream afterwards sees every event appended before."""
         ...
 
 

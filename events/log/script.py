@@ -18,12 +18,12 @@ class Script:
 
     def __init__(self, client: Client, text: str) -> None:
         self._client, self._text = client, text
-        self._digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+        self.digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
     def __call__(self, keys: Sequence[str], arguments: Iterable[Any]) -> Any:
         """Run the script on keys of one stream; returns its answer."""
         keys_and_arguments = (*keys, *arguments)
         try:
-            return self._client.evalsha(self._digest, len(keys), *keys_and_arguments)
+            return self._client.evalsha(self.digest, len(keys), *keys_and_arguments)
         except NoScriptError:
             return self._client.eval(self._text, len(keys), *keys_and_arguments)

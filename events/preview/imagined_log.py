@@ -94,9 +94,6 @@ class ImaginedLog:
         over = [(subject, stored.snapshot) for (stream, subject), stored in self._over.items() if stream == FLEET]
         return self._log.ranked_deployments().after(pair for pair in over if is_deployment(pair[0]))
 
-    def clear_wake(self, _stream: int) -> None:
-        """Do nothing: no worker was woken."""
-
 
 class ImaginedEvents(msgspec.Struct, frozen=True, eq=False):
     """Events by stream, in order, and a digest of their content.

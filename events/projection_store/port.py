@@ -1,6 +1,6 @@
 """The interface of a projection store."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -91,6 +91,18 @@ class ProjectionStore(Protocol):
         Raises:
             LogUnavailable: the store did not answer. The commit may or may not be done: load again.
         """
+        ...
+
+    def commit_each(self, writes_by_partition: Mapping[int, Writes]) -> set[int]:
+        """Commit several partitions, each as by `commit`, in one round trip if one server has all; returns the committed ones.
+
+        Raises:
+            LogUnavailable: the store did not answer. Each commit may or may not be done: load again.
+        """
+        ...
+
+    def states(self, partitions: Sequence[int]) -> dict[int, tuple[Checkpoint, Blocked | None]]:
+        """The checkpoint of several partitions, and where each is blocked, if it is; in one round trip."""
         ...
 
     def assignment_changes(self, partition: int, *, after: int, limit: int) -> Sequence[AssignmentEntry]:

@@ -164,7 +164,7 @@ def _producer(log: "RedisLog", settings: Settings, by: str | None) -> "Producer"
     from events.log.wake import Waker
     from events.producer.producer import Producer
 
-    waker = Waker(Redis.from_url(settings.effective_queue_url), partitions=log.partitions)
+    waker = Waker(Redis.from_url(settings.effective_queue_url))
     return Producer(log, by=author(log, settings, by), waker=waker)
 
 

@@ -60,7 +60,7 @@ def _opened(**flags: Any) -> OpenedLog:
     settings = log_settings(**flags)
     log = open_log(settings.redis_url, allow_volatile=True)
     vault = LazyVault(RedisSecretStore(log.client), settings.effective_key_file)
-    waker = Waker(Redis.from_url(settings.effective_queue_url), partitions=log.partitions)
+    waker = Waker(Redis.from_url(settings.effective_queue_url))
     author = author_of(log, settings)
     return OpenedLog(log, vault, Producer(log, by=author, waker=waker, take_secrets=vault.take_out), author)
 

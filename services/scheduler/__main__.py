@@ -38,7 +38,7 @@ def run(settings: Settings, stopping: threading.Event) -> None:
         LogNotInitialised, UnsafeRedis, LogUnavailable: there is no log to work on.
     """
     log = open_log(settings.redis_url, allow_volatile=settings.allow_volatile_redis)
-    waker = Waker(Redis.from_url(settings.effective_queue_url), partitions=log.partitions)
+    waker = Waker(Redis.from_url(settings.effective_queue_url))
     engine = SchedulerEngine(log, RedisProjectionStore(log.client), clock=now_ms, waker=waker, monotonic=time.monotonic)
     lease = Lease(log.client, "scheduler", milliseconds=LEASE_MS, used_in="meta")
     sealing = SealThread(settings, log, stopping)

@@ -28,11 +28,17 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Cost(msgspec.Struct, frozen=True):
-    """Microseconds of processor time for an event: of the producer, of all masters, and of all worker processes."""
+    """Microseconds of processor time for an event: of the producer, of all masters, and of all worker processes.
+
+    `device_bytes` is the memory of all masters for a device that is registered, tagged and projected, `event_bytes` for each
+    later event.
+    """
 
     producer: float
     masters: float
     workers: float
+    device_bytes: float
+    event_bytes: float
 
     def share_of(self, single: "Cost", part: str) -> float:
         """A part's cost as a multiple of that of a single master or worker."""
@@ -45,11 +51,15 @@ def run(scale: Scale) -> Iterator[Figure]:
     by_masters = {masters: cost(scale, masters=masters, workers=2) for masters in (1, 2, 4)}
     for masters, measured in by_masters.items():
         for part in ("producer", "masters"):
-            yield _figure(f"{part}: processor time for an event", f"{masters} masters", measured, by_masters[1], part)
+            yield _figure(f"{part}: processor time for an event", f"masters: {masters}", measured, by_masters[1], part)
+        beside = f"{measured.event_bytes:,.0f} bytes for each later event"
+        yield Figure(
+            "memory of all masters", f"masters: {masters}", measured.device_bytes, "bytes a device", "", None, beside
+        )
     by_workers = {workers: cost(scale, masters=2, workers=workers) for workers in (1, 2, 4)}
     for workers, measured in by_workers.items():
         for part in ("masters", "workers"):
-            yield _figure(f"{part}: processor time for an event", f"{workers} workers", measured, by_workers[1], part)
+            yield _figure(f"{part}: processor time for an event", f"workers: {workers}", measured, by_workers[1], part)
 
 
 def _figure(what: str, setting: str, measured: Cost, single: Cost, part: str) -> Figure:
@@ -66,7 +76,8 @@ def cost(scale: Scale, *, masters: int, workers: int) -> Cost:
         system = stack.enter_context(
             contextlib.closing(System(nodes.url, queue_url=queue.url, partitions=PARTITIONS, waking=False))
         )
-        waker = Waker(system.queue, partitions=PARTITIONS)
+        empty = _memory(nodes)
+        waker = Waker(system.queue)
         producer = Producer(system.log, by=BY, waker=waker)
         ids = list(fleets.device_ids(max(200, scale.devices // 50)))
         draw = random.Random(1)
@@ -80,11 +91,12 @@ def cost(scale: Scale, *, masters: int, workers: int) -> Cost:
             system.process("-m", "workers.pool", TWINFOLD_WORKERS=str(workers), TWINFOLD_HISTORY_SNAPSHOT_EVENTS="0")
         )
         _settle(system)
+        seeded = _memory(nodes)
         # Every worker has every partition in memory before what is measured begins.
-        producer.submit(_changes(ids, 4 * len(ids), seed=2)).raise_if_refused()
+        producer.submit(_changes(ids, min(4 * len(ids), 20_000), seed=2)).raise_if_refused()
         _settle(system)
         of_workers = {pid for pid in descendants(pool.pid) if b"twinfold-project" in _command(pid)}
-        events = scale.events
+        events, before = scale.events, _memory(nodes)
         used = (time.process_time(), _of_masters(nodes), _of_processes(of_workers))
         producer.submit(_changes(ids, events, seed=3)).raise_if_refused()
         produced = time.process_time() - used[0]
@@ -92,8 +104,10 @@ def cost(scale: Scale, *, masters: int, workers: int) -> Cost:
         _settle(system)
         projected = _of_processes(of_workers) - used[2]
         total = _of_masters(nodes) - used[1]
+        grown = _memory(nodes) - before
     print_lines(f"  of the masters' time, {appended / total:.0%} was used until the last event was appended")
-    return Cost(*(1e6 * seconds / events for seconds in (produced, total, projected)))
+    microseconds = (1e6 * seconds / events for seconds in (produced, total, projected))
+    return Cost(*microseconds, (seeded - empty) / len(ids), grown / events)
 
 
 def _changes(ids: list[str], count: int, seed: int) -> Iterator[PatchTags]:
@@ -108,6 +122,12 @@ def _settle(system: System) -> None:
     # Seldom: each look asks every master for the heads and checkpoints of its partitions.
     while not system.is_settled():
         time.sleep(0.5)
+
+
+def _memory(nodes: Cluster) -> int:
+    """The bytes that all masters have in use, without the buffers of their append-only files."""
+    usages = [master.client.info("memory") for master in nodes.masters]
+    return sum(usage["used_memory"] - usage["mem_not_counted_for_evict"] for usage in usages)
 
 
 def _of_masters(nodes: Cluster) -> float:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from events.envelope import Principal
-from events.log.connect import answering
+from events.log.connect import answering, connect
 from events.log.errors import LogUnavailable
 from events.log.keys import key, partition_of
 from events.log.log_factory import initialise
@@ -17,6 +17,7 @@ from events.projection_store.redis import RedisProjectionStore
 from events.redis_cluster import SlotsMoved, hash_fields, keys_like
 from events.secrets.redis import RedisSecretStore
 from tests.redis_cluster import Cluster, Server, cluster, slots_of
+from tests.servers import eventually
 from tests.workers.system import join
 
 pytestmark = pytest.mark.redis_server
@@ -143,3 +144,18 @@ def test_secrets_are_all_named_while_their_slot_moves(nodes: Cluster, log: Redis
     slot = slots_of(PARTITIONS)[-1]
     nodes.move(slot, other_than(nodes, slot))
     assert seen | set(ids) == {f"s{number}" for number in range(3000)}
+
+
+def test_a_command_whose_answer_is_lost_is_not_sent_again(nodes: Cluster, log: RedisLog) -> None:
+    client = connect(nodes.url, timeout_seconds=0.5)
+    stream_key = key(0, "beside")
+    master = nodes.owner(slots_of(PARTITIONS)[0])
+    client.xadd(stream_key, {"number": "0"})
+    # What is sent to a server that is stopped waits in its socket, and runs when it goes on, whoever waits for the answer.
+    master.stop()
+    with pytest.raises(LogUnavailable), answering():
+        client.xadd(stream_key, {"number": "1"})
+    client.close()
+    master.go_on()
+    eventually(lambda: log.client.xlen(stream_key) == 2, what="the command that waited has run")
+    assert [fields for _, fields in log.client.xrange(stream_key)] == [{b"number": b"0"}, {b"number": b"1"}]

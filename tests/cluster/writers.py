@@ -77,10 +77,7 @@ class Writers:
             number += 1
             # The key makes a repeat after a lost answer the same request, as a caller's Idempotency-Key does.
             producer = Producer(
-                log,
-                by=Principal.parse("user:bea"),
-                waker=Waker(queue, partitions=PARTITIONS),
-                key=CommandKey(f"produced:{number}"),
+                log, by=Principal.parse("user:bea"), waker=Waker(queue), key=CommandKey(f"produced:{number}")
             )
             commands = [PatchTags(device_id, {"produced": number}) for device_id in self._devices]
             while True:

@@ -53,7 +53,7 @@ class System:
         self.queue = Redis.from_url(self.queue_url)
         self.projections = RedisProjectionStore(self.log.client)
         self.fleet_projection = FleetProjection(self.projections, partitions=partitions)
-        self.waker = Waker(self.queue, partitions=partitions)
+        self.waker = Waker(self.queue)
         clock: dict[str, Any] = {} if at is None else {"clock": lambda: at}
         self.producer = Producer(
             self.log, by=Principal.parse("user:ada"), waker=self.waker if waking else None, **clock

@@ -11,6 +11,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from events.clock import now_ms
+from events.log.claims import Claims, process_name
 from events.log.errors import LogUnavailable, ObjectStoreUnavailable
 from events.log.log_factory import open_log
 from events.log.wake import QUEUE, WakeFailed, Waker
@@ -47,7 +48,8 @@ class Supervisor:
         log = open_log(settings.redis_url, allow_volatile=settings.allow_volatile_redis)
         queue = Redis.from_url(settings.effective_queue_url)
         projections = RedisProjectionStore(log.client)
-        self._reconciler = Reconciler(log, projections, Waker(queue, partitions=log.partitions), queue)
+        self._waker, self._claims = Waker(queue), Claims(log.client, partitions=log.partitions)
+        self._reconciler = Reconciler(log, projections, self._waker)
         # On one server, the notes would be lost together with the events.
         self._tail_watch = TailWatch(log, projections) if is_cluster(settings.redis_url) else None
         self._series = SeriesStore(log.client)
@@ -98,7 +100,9 @@ class Supervisor:
 
     def _worker(self, queue: str) -> Supervised:
         environment = environment_of(self._settings)
-        return Supervised("worker", lambda: Child([sys.executable, "-m", "workers", queue], environment), tell=_tell)
+        return Supervised(
+            "worker", lambda: Child([sys.executable, "-m", "workers", queue], environment), tell=self._tell
+        )
 
     def _every(self, seconds: float, what: str, act: Callable[[], object]) -> None:
         """Call `act` every `seconds` until the pool stops, in a thread of its own."""
@@ -140,10 +144,13 @@ class Supervisor:
         """End `run` soon; may be called from a signal handler."""
         self._stopping.set()
 
-
-def _tell(change: ProcessEnded | Continued) -> None:
-    match change:
-        case ProcessEnded(pid=pid, code=code, reason=reason, again_in_seconds=seconds):
-            logger.warning("worker died", pid=pid, code=code, reason=reason, again_in_seconds=seconds)
-        case Continued(pid=pid):
-            logger.warning("a worker was stopped, and is continued", pid=pid)
+    def _tell(self, change: ProcessEnded | Continued) -> None:
+        match change:
+            case ProcessEnded(pid=pid, code=code, reason=reason, again_in_seconds=seconds):
+                logger.warning("worker died", pid=pid, code=code, reason=reason, again_in_seconds=seconds)
+                # Another worker goes on with its streams at once, and not when its claims have expired.
+                with self._postponed.attempt("claims of a worker that died"):
+                    self._claims.leave_for(process_name(pid))
+                    self._waker.wake(self._claims.streams)
+            case Continued(pid=pid):
+                logger.warning("a worker was stopped, and is continued", pid=pid)

@@ -1,6 +1,5 @@
 """Samples of a deployment's counts and metrics over time, for plots; at most `SAMPLES_MAX` for each deployment."""
 
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -39,29 +38,21 @@ class SeriesStore:
 
     def add(self, at: int, samples: Mapping[str, Sample]) -> None:
         """Append a sample for each deployment whose numbers changed since its last sample."""
-        with answering():
-            remaining = iter(samples)
-            while deployment_ids := list(itertools.islice(remaining, _BATCH)):
-                newest = self._newest(deployment_ids)
+        ordered = list(samples.items())
+        for start in range(0, len(ordered), _BATCH):
+            batch = ordered[start : start + _BATCH]
+            with answering():
                 pipe: Any = self._client.pipeline(transaction=False)
-                for deployment_id in deployment_ids:
-                    sample, name = samples[deployment_id], _key(deployment_id)
+                for deployment_id, _ in batch:
+                    pipe.xrevrange(_key(deployment_id), count=1)
+                newest_samples = map(entries_of, pipe.execute())
+                for (deployment_id, sample), newest in zip(batch, newest_samples, strict=True):
                     data = canonical.encode({"counts": sample.counts, "metrics": sample.metrics})
-                    if newest[deployment_id] != data:
-                        pipe.xadd(name, {"at": at, "data": data}, maxlen=SAMPLES_MAX)
-                        pipe.pexpire(name, RETENTION_MS)
+                    if newest and newest[0][1][b"data"] == data:
+                        continue
+                    pipe.xadd(_key(deployment_id), {"at": at, "data": data}, maxlen=SAMPLES_MAX)
+                    pipe.pexpire(_key(deployment_id), RETENTION_MS)
                 pipe.execute()
-
-    def _newest(self, deployment_ids: Sequence[str]) -> dict[str, bytes | None]:
-        """The data of the newest sample of each deployment; `None` without one."""
-        pipe: Any = self._client.pipeline(transaction=False)
-        for deployment_id in deployment_ids:
-            pipe.xrevrange(_key(deployment_id), count=1)
-        series = map(entries_of, pipe.execute())
-        return {
-            deployment_id: entries[0][1][b"data"] if entries else None
-            for deployment_id, entries in zip(deployment_ids, series, strict=True)
-        }
 
     def read(
         self, deployment_id: str, *, since: int = 0, until: float = math.inf, limit: int = SAMPLES_MAX

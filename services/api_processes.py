@@ -13,6 +13,7 @@ from pathlib import Path
 
 from events.processes.child import Child
 from events.processes.supervised import Continued, ProcessEnded, Supervised
+from events.processes.wake import Wake
 from events.settings import Settings
 from events.terminal import print_lines
 from services import certificates
@@ -21,13 +22,16 @@ from services.sockets import handed_over, listening
 METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 """Where each process keeps its counters in a file, so that each can add up those of all. prometheus_client reads it at its import."""
 
-_TEND_SECONDS = 0.1
 _STOP_SECONDS_MAX = 20.0
 
 
 @contextmanager
-def supervised(settings: Settings, environment: dict[str, str], keeps: Sequence[int]) -> Iterator[list[Supervised]]:
+def supervised(
+    settings: Settings, environment: dict[str, str], keeps: Sequence[int], wake: Wake
+) -> Iterator[list[Supervised]]:
     """Start the API's processes with the variables and descriptors of its sockets; the caller tends and ends them.
+
+    The end of a process wakes the caller.
 
     A process that ends at once every time is given up.
     """
@@ -39,7 +43,9 @@ def supervised(settings: Settings, environment: dict[str, str], keeps: Sequence[
         def start() -> Child:
             return Child([sys.executable, "-m", "services.api"], more, keeps=keeps)
 
-        yield [Supervised(name, start, tell=partial(print_change, name), gives_up=True) for name in names]
+        yield [
+            Supervised(name, start, tell=partial(print_change, name), gives_up=True, on_end=wake.wake) for name in names
+        ]
 
 
 def print_change(name: str, change: ProcessEnded | Continued) -> None:
@@ -60,19 +66,25 @@ def serve_with_several(settings: Settings) -> None:
         CertificateUnusable, CannotListen: the API cannot serve.
         GivenUp: a process ends at once every time it is started.
     """
-    stopping = threading.Event()
+    stopping, wake = threading.Event(), Wake()
+
+    def stop(_signum: int, _frame: object) -> None:
+        stopping.set()
+        wake.wake()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda _signum, _frame: stopping.set())
+        signal.signal(number, stop)
     # Checked once before anything starts: found by each process, a mistake would be the end of each, again and again.
     if settings.has_tls:
         certificates.of(settings, now=dt.datetime.now(dt.UTC))
     with listening(settings) as sockets:
         keeps = [listener.fileno() for listener in sockets]
-        with supervised(settings, handed_over(sockets), keeps) as roles:
+        with supervised(settings, handed_over(sockets), keeps, wake) as roles:
             try:
-                while not stopping.wait(_TEND_SECONDS):
+                while not stopping.is_set():
                     for role in roles:
                         role.tend()
+                    wake.wait(min(role.tend_in_seconds for role in roles))
             finally:
                 for listener in sockets:
                     listener.close()

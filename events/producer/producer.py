@@ -200,9 +200,12 @@ class Producer:
     def submit_each(self, commands: Sequence[Sent]) -> list[Stored | Exception]:
         """As `submit`; returns what the log has of each command's first subject after it, or the error that rejects it.
 
+        For producers without a `key`: of a command that is in the log already, nothing is loaded.
+
         Raises:
             ConflictPersists, LogUnavailable: as `submit`.
         """
+        assert self._key is None
         documents: dict[int, Stored] = {}
         _, refused = self._write(enumerate(commands), documents=documents)
         errors = {rejected.index: rejected.error for rejected in refused}
@@ -502,10 +505,13 @@ class _Progress:
                     self.documents[number] = msgspec.structs.replace(stored, snapshot=snapshot)
 
 
+_OF_DEVICES = frozenset(command for command, decider in BY_COMMAND.items() if not decider.is_of_fleet)
+
+
 def _is_of_device(pending: Pending) -> bool:
     """Whether a command is one on a device or its modules."""
     command = pending[1]
-    return not BY_COMMAND[type(parts_of(command)[0] if isinstance(command, Together) else command)].is_of_fleet
+    return type(command) in _OF_DEVICES or (isinstance(command, Together) and type(command.commands[0]) in _OF_DEVICES)
 
 
 def _one_each(

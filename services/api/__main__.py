@@ -1,5 +1,6 @@
 """The API as a process: `python -m services.api`, or `twinfold api`. Settings come from TWINFOLD_* variables."""
 
+import events.processes.without_rich  # noqa: F401  # isort: skip
 import asyncio
 import contextlib
 import datetime as dt

@@ -1,5 +1,6 @@
 """The scheduler as a process: `python -m services.scheduler`, or `twinfold scheduler`. Settings come from TWINFOLD_* variables."""
 
+import events.processes.without_rich  # noqa: F401  # isort: skip
 import contextlib
 import signal
 import sys

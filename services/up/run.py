@@ -20,6 +20,7 @@ from events.log.log_factory import initialise
 from events.log.redis import RedisLog
 from events.processes.child import Child
 from events.processes.supervised import Supervised
+from events.processes.wake import Wake
 from events.producer.producer import Producer
 from events.producer.secrecy import LazyVault
 from events.secrets.redis import RedisSecretStore
@@ -34,7 +35,6 @@ from services.embedded_redis import redis_of
 from services.sockets import handed_over, listening
 from services.up.directory import held
 
-_TEND_SECONDS = 0.1
 _STOP_SECONDS_MAX = 20.0
 _READY_SECONDS = 0.2
 _AUTHOR = Principal.parse("system:up")
@@ -50,7 +50,8 @@ def run(settings: Settings) -> None:
         NoRedisServer, RedisDidNotStart, LogFileDamaged, LogError: there is no Redis to work on.
         GivenUp: a role ends at once every time it is started.
     """
-    stopping = _stopping_on_signals()
+    stopping, wake = threading.Event(), Wake()
+    _stop_on_signals(stopping, wake)
     with contextlib.ExitStack() as stack:
         lock = stack.enter_context(held(settings.data_dir))
         # The certificate and the port are checked before anything starts, so that a mistake ends `up` at once and with its
@@ -58,7 +59,7 @@ def run(settings: Settings) -> None:
         if settings.has_tls:
             certificates.of(settings, now=dt.datetime.now(dt.UTC))
         sockets = stack.enter_context(listening(settings))
-        url, redis = stack.enter_context(redis_of(settings, keeps=[lock], print_line=print_lines))
+        url, redis = stack.enter_context(redis_of(settings, keeps=[lock], print_line=print_lines, on_end=wake.wake))
         log = initialise(url, allow_volatile=settings.allow_volatile_redis)
         # With a location, the roles remove archived events from Redis by default: here every role reads the same directory.
         changed = settings.model_copy(
@@ -82,19 +83,21 @@ def run(settings: Settings) -> None:
                 role.tend()
 
         try:
-            roles += _started(changed, lock)
+            roles += _started(changed, lock, wake)
             descriptors = [lock, *(listener.fileno() for listener in sockets)]
             # The API serves sockets that `up` has bound, so that no other process can answer on the port (decision 0035).
             variables = environment_of(changed) | handed_over(sockets)
-            roles += stack.enter_context(supervised(changed, variables, descriptors))
-            _wait_until_ready(settings, stopping, tend)
+            roles += stack.enter_context(supervised(changed, variables, descriptors, wake))
+            _wait_until_ready(settings, stopping, wake, tend)
             if not stopping.is_set():
                 print_lines(f"api    {address(settings)}")
                 if ca := _authority(settings):
                     print_lines(f"trust  export REQUESTS_CA_BUNDLE={ca} SSL_CERT_FILE={ca}")
                 print_lines(f"workers {settings.workers}; Ctrl-C stops everything")
-            while not stopping.wait(_TEND_SECONDS):
+            while not stopping.is_set():
                 tend()
+                due = [role.tend_in_seconds for role in roles]
+                wake.wait(min(due if redis is None else [redis.tend_in_seconds, *due]))
         finally:
             # Connections wait in these sockets while the API restarts. When `up` ends, they must be refused instead.
             for listener in sockets:
@@ -120,16 +123,18 @@ def follow_archive(settings: Settings, log: RedisLog) -> None:
         print_lines(str(error))
 
 
-def _stopping_on_signals() -> threading.Event:
-    stopping = threading.Event()
+def _stop_on_signals(stopping: threading.Event, wake: Wake) -> None:
+    def stop(_signum: int, _frame: object) -> None:
+        stopping.set()
+        wake.wake()
+
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         # A closed terminal (SIGHUP) ends `up` in order, but not under `nohup`, which has set the signal to be ignored.
         if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, lambda _signum, _frame: stopping.set())
-    return stopping
+            signal.signal(number, stop)
 
 
-def _started(settings: Settings, lock: int) -> Iterator[Supervised]:
+def _started(settings: Settings, lock: int, wake: Wake) -> Iterator[Supervised]:
     """Start the roles but the API under supervision; one that ends at once every time is given up."""
     for name, module, changes in (
         ("workers", "workers.pool", {}),
@@ -137,7 +142,7 @@ def _started(settings: Settings, lock: int) -> Iterator[Supervised]:
         ("scheduler", "services.scheduler", {_HEARTBEAT: ""}),
     ):
         make = partial(Child, [sys.executable, "-m", module], environment_of(settings) | changes, keeps=[lock])
-        yield Supervised(name, make, tell=partial(print_change, name), gives_up=True)
+        yield Supervised(name, make, tell=partial(print_change, name), gives_up=True, on_end=wake.wake)
 
 
 def _authority(settings: Settings) -> str:
@@ -172,8 +177,9 @@ def _write_local_api(settings: Settings, log: RedisLog) -> None:
     log.client.close()
 
 
-def _wait_until_ready(settings: Settings, stopping: threading.Event, tend: Callable[[], None]) -> None:
-    while not stopping.wait(_READY_SECONDS):
+def _wait_until_ready(settings: Settings, stopping: threading.Event, wake: Wake, tend: Callable[[], None]) -> None:
+    while not stopping.is_set():
+        wake.wait(_READY_SECONDS)
         tend()
         with contextlib.suppress(OSError, urllib.error.URLError):
             context = ssl.create_default_context()

@@ -46,7 +46,8 @@ class ChildJob:
         Raises:
             LogUnavailable, ObjectStoreUnavailable: Redis or the object store did not answer.
         """
-        if self._lease.take() is None or not self._is_due():
+        # The job checks again what is due, so a lease is taken only where it is needed: each one is a write that Redis syncs.
+        if not self._is_due() or self._lease.take() is None:
             return None
         child = Child([sys.executable, "-m", "workers.pool.child_job", self._job], environment_of(self._settings))
         try:

@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator
 
 from events.log.connect import Client, answering
-from events.log.errors import LogError
 from events.log.keys import FLEET
 from events.processes.postponed import Postponed
 
@@ -74,7 +73,8 @@ class CommitSignals:
         self._news.set()
 
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
-        postponed = Postponed(LogError)
+        # Whatever goes wrong: without this thread no device that waits would be answered before its time is over.
+        postponed = Postponed(Exception)
         with contextlib.suppress(RuntimeError):  # The loop was closed: the process ends.
             while self._is_needed.wait():
                 with postponed.attempt("listening for commits"):

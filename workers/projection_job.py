@@ -15,7 +15,7 @@ from events.log.wake import Waker
 from events.projection_store.redis import RedisProjectionStore
 from events.settings import Settings, read_settings
 from workers.projector import Projector
-from workers.turn import Turn
+from workers.turn import WorkerTurn
 from workers.worker import stopping
 
 
@@ -49,7 +49,7 @@ def context() -> WorkerContext:
 def project() -> None:
     """Take a turn. The job carries no state, so it can run twice or late (decisions/0057)."""
     here = context()
-    Turn(
+    WorkerTurn(
         here.log,
         here.projections,
         here.projector,

@@ -32,7 +32,7 @@ _BUSY = 0.5
 """The part of the time between two looks from which on a worker counts as busy, and gives up streams that others can take."""
 
 
-class Turn:
+class WorkerTurn:
     """One turn. Its claims save other workers from doing the same work; only the commits decide whose work counts."""
 
     def __init__(

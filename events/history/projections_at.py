@@ -323,6 +323,10 @@ class ProjectionsAt(LoadedProjections):
     def blocked(self, _partition: int) -> None:
         """No partition is blocked in the past."""
 
+    def blocked_among(self, _partitions: Sequence[int]) -> dict[int, Blocked]:
+        """Return nothing: no partition is blocked in the past."""
+        return {}
+
     def block(self, _partition: int, _blocked: Blocked | None) -> NoReturn:
         """Raise `PastIsFixed`: no partition is blocked in the past."""
         raise PastIsFixed

@@ -12,6 +12,8 @@ from events.log.errors import Fenced, LogLostItsTail
 from events.log.events import LOG_SUBJECT, LogInitialised
 from events.log.keys import FLEET, PARTITIONS_DEFAULT, device_of, name, partition_of
 from events.log.port import Chunk, Conflicted, Event, Head, Log, Proposed, Stored, Written, with_time
+from events.log.rank_follower import RankFollower
+from events.log.ranked_deployments import RankedDeployments
 
 
 class _Stream:
@@ -33,6 +35,7 @@ class MemoryLog(Log):
         self.partitions = partitions
         self.epoch = epoch
         self._streams = {stream: _Stream() for stream in (FLEET, *range(partitions))}
+        self._ranks = RankFollower(self)
         event = LogInitialised(epoch, partitions)
         self.append([Proposed(LOG_SUBJECT, 0, event)], command_id="initialise", by=Principal.parse("system:log"), at=at)
 
@@ -116,6 +119,10 @@ class MemoryLog(Log):
     @override
     def subjects_with_events(self, stream: int) -> Iterable[str]:
         return list(self._streams[stream].heads)
+
+    @override
+    def ranked_deployments(self) -> RankedDeployments:
+        return self._ranks.current()
 
     @override
     def head(self, stream: int) -> int:

@@ -11,6 +11,7 @@ from events.device.events import DeviceEvent
 from events.envelope import Envelope, Principal
 from events.log.events import LogEvent
 from events.log.keys import FLEET, device_of, partition_of
+from events.log.ranked_deployments import RankedDeployments
 from events.readiness.events import WaiverEvent
 from events.rollout.events import RolloutEvent
 from events.update.events import GroupEvent, UpdateEvent
@@ -206,6 +207,10 @@ class Log(Protocol):
 
     def subjects_with_events(self, stream: int) -> Iterable[str]:
         """Every subject of a stream that has a head, with or without a snapshot, in no particular order."""
+        ...
+
+    def ranked_deployments(self) -> RankedDeployments:
+        """The ranks of the deployments, the caller's own writes included. The cost follows what was written since the last call."""
         ...
 
     def head(self, stream: int) -> int:

@@ -22,6 +22,8 @@ from events.log.exchange import Command, Exchange
 from events.log.failpoints import FailPoint, reached
 from events.log.keys import FLEET, device_of, key, name, partition_of
 from events.log.port import Chunk, Conflicted, Event, Head, Log, Proposed, Stored, Written
+from events.log.rank_follower import RankFollower
+from events.log.ranked_deployments import RankedDeployments
 from events.log.raw import RawStreams
 from events.log.subject_record import decode_document, decode_record, encode_document, has_document, has_events
 from events.redis_cluster import hash_fields
@@ -57,7 +59,7 @@ class RedisLog(Log):
 
     def __init__(self, client: Client, *, partitions: int, epoch: str) -> None:
         self.client, self.partitions, self.epoch = client, partitions, epoch
-        self._streams = RawStreams(client)
+        self._streams, self._ranks = RawStreams(client), RankFollower(self)
 
     # -- writing
 
@@ -176,6 +178,10 @@ class RedisLog(Log):
                     yield field.decode()
 
     # -- reading
+
+    @override
+    def ranked_deployments(self) -> RankedDeployments:
+        return self._ranks.current()
 
     @override
     def head(self, stream: int) -> int:

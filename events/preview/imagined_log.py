@@ -11,6 +11,7 @@ from events.log.chunks import split
 from events.log.codec import decode_entry, type_of
 from events.log.keys import FLEET, device_of, name, partition_of
 from events.log.port import Chunk, Event, Head, Log, Proposed, Stored, Written, stream_of, with_time
+from events.log.ranked_deployments import RankedDeployments, is_deployment
 
 NEW_SECRET = "new-"  # noqa: S105 - what a reference to a secret that is not stored begins with
 _REFERENCE = b'"$secret":"%s"'
@@ -87,6 +88,11 @@ class ImaginedLog:
         for (over, subject), stored in list(self._over.items()):
             if over == stream and subject.startswith(prefix) and stored.snapshot is not None:
                 yield subject
+
+    def ranked_deployments(self) -> RankedDeployments:
+        """The ranks of the deployments, with the events in memory."""
+        over = [(subject, stored.snapshot) for (stream, subject), stored in self._over.items() if stream == FLEET]
+        return self._log.ranked_deployments().after(pair for pair in over if is_deployment(pair[0]))
 
 
 class ImaginedEvents(msgspec.Struct, frozen=True, eq=False):

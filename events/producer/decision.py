@@ -14,7 +14,6 @@ from events.deployment.errors import DeploymentError
 from events.device.errors import DeviceError
 from events.log.concepts import BY_COMMAND, BY_EVENT
 from events.log.errors import EventTooLarge
-from events.log.fleet_documents import deployments
 from events.log.keys import FLEET
 from events.log.port import AT_APPEND, Log, Proposed, Stored
 from events.manifest.errors import ManifestInvalid
@@ -90,7 +89,7 @@ def deployments_left(log: Log, commands: Iterable[Sent], deployments_max: int) -
     creates = (isinstance(part, CreateDeployment | DeployUpdate) for command in commands for part in parts_of(command))
     if not deployments_max or not any(creates):
         return math.inf
-    return max(0, deployments_max - sum(1 for _ in deployments(log)))
+    return max(0, deployments_max - len(log.ranked_deployments()))
 
 
 def propose(sent: Sent, state: LoadedState, author: CommandAuthor) -> tuple[Proposed, ...]:

@@ -21,6 +21,7 @@ from events.deployment.advice import Advice, advice
 from events.deployment.commands import CreateDeployment, UpdateDeployment
 from events.deployment.errors import DeploymentsFull
 from events.deployment.events import DeploymentCreated
+from events.deployment.state import decode
 from events.device.decider import needs_keys
 from events.envelope import Principal
 from events.log import fleet_documents
@@ -29,6 +30,7 @@ from events.log.concepts import BY_COMMAND
 from events.log.events import LOG_SUBJECT, BlockResolved, BlockRetried, SecretsErased
 from events.log.keys import FLEET, name
 from events.log.port import Chunk, Conflicted, Log, Proposed, Stored, Written, with_time
+from events.log.ranked_deployments import rank_of
 from events.log.wake import WakeFailed
 from events.producer.append_in_flight import AppendInFlight, Pending
 from events.producer.decision import (
@@ -480,11 +482,13 @@ def advise(log: Log, command: Command, scope: Scope | None = None) -> tuple[Advi
     """
     if not isinstance(command, CreateDeployment | UpdateDeployment):
         return ()
-    # Reads every deployment; so `submit`, which writes thousands of commands, gives no advice.
-    documents = dict(fleet_documents.deployments(log))
-    document = documents.get(command.deployment_id)
-    in_scope = [pair for pair in documents.items() if scope is None or pair[1].scope == scope.text]
-    return () if document is None else advice(command.deployment_id, document, in_scope)
+    (stored,) = log.load([command.deployment_id], fleet=True)
+    if stored.snapshot is None:
+        return ()
+    # Only those that one outranks or is outranked by: a fleet can have thousands of others.
+    contradicting = log.ranked_deployments().contradicting(rank_of(stored.snapshot))
+    in_scope = [pair for pair in contradicting if scope is None or pair[1].scope == scope.text]
+    return advice(command.deployment_id, decode(stored.snapshot), in_scope)
 
 
 class _Progress:

@@ -144,6 +144,10 @@ class MemoryProjectionStore(LoadedProjections):
         """Where a partition is blocked, if it is."""
         return self._blocked.get(partition)
 
+    def blocked_among(self, partitions: Sequence[int]) -> dict[int, Blocked]:
+        """The blocked partitions among these."""
+        return {number: self._blocked[number] for number in partitions if number in self._blocked}
+
     def block(self, partition: int, blocked: Blocked | None) -> None:
         """Mark a partition as blocked, or remove the mark with `None`."""
         if blocked is None:

@@ -117,6 +117,10 @@ class ProjectionStore(Protocol):
         """Where a partition is blocked, if it is."""
         ...
 
+    def blocked_among(self, partitions: Sequence[int]) -> dict[int, Blocked]:
+        """The blocked partitions among these, as by `blocked`; one round trip if one server has all partitions."""
+        ...
+
     def block(self, partition: int, blocked: Blocked | None) -> None:
         """Mark a partition as blocked, or remove the mark with `None`."""
         ...

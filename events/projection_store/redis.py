@@ -188,6 +188,15 @@ class RedisProjectionStore:
         with answering():
             return _blocked(cast("bytes | None", self._client.get(projection_key(partition, "blocked"))))
 
+    def blocked_among(self, partitions: Sequence[int]) -> dict[int, Blocked]:
+        """The blocked partitions among these, in one round trip for each server."""
+        with answering():
+            pipe: Any = self._client.pipeline(transaction=False)
+            for partition in partitions:
+                pipe.get(projection_key(partition, "blocked"))
+            marks = zip(partitions, map(_blocked, pipe.execute()), strict=True)
+        return {partition: mark for partition, mark in marks if mark is not None}
+
     def block(self, partition: int, blocked: Blocked | None) -> None:
         """Mark a partition as blocked, or remove the mark with `None`."""
         with answering():

@@ -8,6 +8,7 @@ from events.garbage_collection import rare_collection
 from tests.benchmarks import (
     archive,
     audit,
+    beside,
     clusters,
     compare,
     explain,
@@ -33,6 +34,7 @@ _PARTS = {
     "workers": large_fleet.run_small,
     "queries": queries.run,
     "http": http.run,
+    "beside": beside.run,
     "idle": idle.run,
     "metrics": metrics.run,
     "readiness": readiness.run,

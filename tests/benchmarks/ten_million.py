@@ -70,7 +70,7 @@ class LargeFleet:
         self.log = initialise(server.url, partitions=PARTITIONS)
         self.projections = RedisProjectionStore(self.log.client)
         self.readable = FleetProjection(self.projections, partitions=PARTITIONS)
-        self.producer = Producer(self.log, by=BY, waker=Waker(self.client, partitions=PARTITIONS))
+        self.producer = Producer(self.log, by=BY, waker=Waker(self.client))
         self.draw = random.Random(13)
         # Partitions that do not fit into the budget are loaded again and again: a worker holds half of the fleet.
         self.segment = min(50_000, max(1000, scale.devices // 200))

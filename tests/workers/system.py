@@ -107,9 +107,9 @@ class System:
 
     def everything_kept(self) -> list[Any]:
         """All projections and assignment changes, byte for byte, without the times of recording, which differ in every run."""
-        stored_partitions = [self.projections.load(number) for number in range(PARTITIONS)]
+        stored_partitions = [self.projections.load(number) for number in range(self.log.partitions)]
         assignment_changes = [
-            self.projections.assignment_changes(number, after=0, limit=100_000) for number in range(PARTITIONS)
+            self.projections.assignment_changes(number, after=0, limit=100_000) for number in range(self.log.partitions)
         ]
         without_times = [
             [msgspec.structs.replace(change, recorded=None) for change in changes] for changes in assignment_changes

@@ -20,7 +20,7 @@ from tests import waiting
 from tests.servers import eventually
 from tests.workers.system import PARTITIONS, System, assert_rebuilt, base, deploy, fresh_system
 from workers.projector import Projector
-from workers.turn import Turn
+from workers.turn import WorkerTurn
 
 pytestmark = pytest.mark.redis_server
 
@@ -44,7 +44,7 @@ class Worker:
         self._projector = Projector(self.log, self._projections, clock=lambda: 0)
 
     def turn(self, seconds: float) -> None:
-        Turn(
+        WorkerTurn(
             self.log,
             self._projections,
             self._projector,

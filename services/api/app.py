@@ -67,7 +67,7 @@ events since the preview.
 """
 
 
-class Api(FastAPI):
+class ApiApp(FastAPI):
     """The framework's application, which declares and describes routes, with a pipeline of our own for requests."""
 
     pipeline: RequestPipeline
@@ -77,7 +77,7 @@ class Api(FastAPI):
         await (self.pipeline if scope["type"] == "http" else super().__call__)(scope, receive, send)
 
 
-def create_app(context: ApiContext) -> Api:
+def create_app(context: ApiContext) -> ApiApp:
     """The application over a context.
 
     Raises:
@@ -95,7 +95,7 @@ def create_app(context: ApiContext) -> Api:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
 
-    app = Api(
+    app = ApiApp(
         title="twinfold",
         version="1",
         description=_ABOUT,

@@ -123,6 +123,7 @@ def test_a_report_and_another_scheduler_have_it_judged_again() -> None:
         ({"gate": Gate(success_percent=100, device_timeout_seconds=1200)}, 1200),
         ({"offline": Offline.EXCLUDE, "offline_seconds": 1500}, 1500),
         ({"rate": Rate(per_minute=1), "phases": (Phase(percent=100),)}, 60),
+        ({"rate": Rate(per_minute=0.5, growth_percent=100), "phases": (Phase(percent=100),)}, 60),
         ({"windows": (Window("20 * * * *", minutes=10),)}, 20 * 60),
     ],
 )

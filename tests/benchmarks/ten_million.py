@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -48,8 +48,8 @@ _MIB = 1 << 20
 
 def run(scale: Scale) -> Iterator[Figure]:
     """Build the fleet, restart the workers, and ask and change what operators do."""
-    with redis_server() as server, tempfile.TemporaryDirectory(prefix="twinfold-archive-") as archive:
-        fleet = LargeFleet(server, scale, archive)
+    with redis_server() as server, tempfile.TemporaryDirectory(prefix="twinfold-data-") as directory:
+        fleet = LargeFleet(server, scale, directory)
         yield from fleet.build()
         yield from fleet.memory()
         with fleet.pool():
@@ -63,7 +63,7 @@ def run(scale: Scale) -> Iterator[Figure]:
 class LargeFleet:
     """A Redis with the fleet, its producer, and the environment of its workers."""
 
-    def __init__(self, server: EmbeddedRedis, scale: Scale, archive: str) -> None:
+    def __init__(self, server: EmbeddedRedis, scale: Scale, directory: str) -> None:
         self.count = scale.devices
         self.setting = f"{scale.devices:,} devices"
         self.client = Redis.from_url(server.url)
@@ -79,16 +79,17 @@ class LargeFleet:
             redis_url=server.url,
             workers=WORKERS,
             memory_budget_mib=budget,
-            archive_url=archive,
+            data_dir=directory,
+            seal_every_seconds=2.0,
             archive_keep_days=0.0,
             archive_seconds=2.0,
             archive_segment_events=self.segment,
         )
         self.environment = {**os.environ, **environment_of(settings)}
 
-    def pool(self) -> "_Pool":
-        """The workers, until the block ends."""
-        return _Pool(self.environment)
+    def pool(self) -> "_Processes":
+        """The workers, and the scheduler, which seals the log: an entry that is not sealed stays in Redis."""
+        return _Processes(("workers.pool", "services.scheduler"), self.environment)
 
     def build(self) -> Iterator[Figure]:
         """Two events of each device, in chunks that the workers apply and the archive takes."""
@@ -230,13 +231,16 @@ class LargeFleet:
         return Figure("largest worker process", self.setting, largest, "MB", "", None, beside)
 
 
-class _Pool:
-    def __init__(self, environment: dict[str, str]) -> None:
-        self._environment = environment
+class _Processes:
+    def __init__(self, modules: Sequence[str], environment: dict[str, str]) -> None:
+        self._modules, self._environment = modules, environment
 
     def __enter__(self) -> None:
-        self._process = subprocess.Popen([sys.executable, "-m", "workers.pool"], env=self._environment)
+        commands = ([sys.executable, "-m", module] for module in self._modules)
+        self._processes = [subprocess.Popen(command, env=self._environment) for command in commands]
 
     def __exit__(self, *error: object) -> None:
-        self._process.terminate()
-        self._process.wait()
+        for process in self._processes:
+            process.terminate()
+        for process in self._processes:
+            process.wait()

@@ -4,6 +4,8 @@ import contextlib
 import time
 from collections.abc import Callable, Iterable
 
+from redis.cluster import RedisCluster
+
 from events.envelope import Envelope
 from events.log.claims import CLAIM_MS, WOKEN, Claims
 from events.log.errors import LogUnavailable
@@ -69,6 +71,14 @@ class WorkerTurn:
         Raises:
             LogUnavailable: Redis did not answer. The claims expire, and the reconciler wakes the workers.
         """
+        try:
+            self._follow()
+        except LogUnavailable:
+            if isinstance(self._log.client, RedisCluster):
+                self._drain_reachable()
+            raise
+
+    def _follow(self) -> None:
         if not self._take_share():
             return
         reached(FailPoint.TURN_CLAIMED)
@@ -92,6 +102,18 @@ class WorkerTurn:
                 self._look(now - looked)
                 looked, self._busy_seconds = now, 0.0
         self._leave(is_active=is_active)
+
+    def _drain_reachable(self) -> None:
+        """Project the partitions whose masters answer: all other reads of a turn need every master of a cluster."""
+        until = time.monotonic() + self._seconds
+        for number in range(self._log.partitions):
+            if self._is_stopped() or time.monotonic() >= until:
+                return
+            with contextlib.suppress(LogUnavailable):
+                self._projector.drain(number, go_on=lambda: time.monotonic() < until)
+                # The next append has to wake the workers again, as this turn ends.
+                self._claims.leave([number])
+                self._claims.leave([number], holder=WOKEN)
 
     # -- streams
 

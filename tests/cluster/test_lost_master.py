@@ -165,3 +165,27 @@ def test_a_fleets_stream_that_lost_its_tail_stops_every_partition_that_had_read_
                 blocked = system.projections.blocked(stream)
                 assert blocked is not None
                 assert f"expected position {remaining + 1}, the log has {remaining}" in blocked.error
+
+
+def test_partitions_of_a_master_that_is_away_do_not_delay_the_others(shared_redis: EmbeddedRedis) -> None:
+    flags = ("--cluster-node-timeout", "60000", "--cluster-require-full-coverage", "no")
+    with contextlib.ExitStack() as stack:
+        nodes = stack.enter_context(cluster(flags=flags))
+        system = stack.enter_context(contextlib.closing(System(nodes.url, queue_url=shared_redis.url)))
+        slots = slots_of(PARTITIONS)
+        fleet = nodes.owner(slots[FLEET])
+        killed = next(server for server in nodes.masters if server is not fleet)
+        there = [name for name in DEVICES if nodes.owner(slots[partition_of(name, PARTITIONS)]) is not killed]
+        stack.enter_context(system.process("-m", "workers.pool", TWINFOLD_WORKERS="1"))
+        system.do(*(join(device_id, environment="prod") for device_id in DEVICES), deploy("all", base("z"), "*"))
+        system.settle()
+        killed.kill()
+        system.do(*(PatchTags(device_id, {"environment": "test"}) for device_id in there))
+
+        def is_applied(device_id: str) -> bool:
+            number = partition_of(device_id, PARTITIONS)
+            return system.projections.checkpoint(number).vector.partition == system.log.head(number)
+
+        assert there
+        for device_id in there:
+            eventually(lambda device_id=device_id: is_applied(device_id), what="a partition of another master goes on")

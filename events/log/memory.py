@@ -25,7 +25,6 @@ class _Stream:
         """Of each chunk and command: its first position, the number of its events, and their time."""
         self.at = 0
         self.fence = 0
-        self.is_woken = False
 
 
 class MemoryLog(Log):
@@ -89,8 +88,7 @@ class MemoryLog(Log):
                     began, before, _ = stream.commands.get(proposed.command_id, (position, 0, 0))
                     stream.commands[proposed.command_id] = (began, before + 1, stream.at)
             # No worker follows a log in memory.
-            woke, stream.is_woken = not stream.is_woken, True
-            chunks.append(Written(piece.stream, piece.indices, first, stream.at, repeated=False, woke=woke))
+            chunks.append(Written(piece.stream, piece.indices, first, stream.at, repeated=False, woke=True))
         return tuple(chunks)
 
     @override

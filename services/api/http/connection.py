@@ -2,6 +2,7 @@
 
 import asyncio
 import urllib.parse
+from collections import deque
 from typing import Any
 
 import httptools
@@ -36,8 +37,16 @@ class Connection(HttpToolsProtocol):
     _unframed_bytes = 0
     """What arrived since the last end of headers, part of a body, or end of a request: headers, or the framing of a body."""
     _in_headers = False
+    _without_upgrade = b""
+    """The head of a request for another protocol, without what asks for it, until it is parsed again."""
     _refusal = ""
     """Why the connection ends after the answers to the requests before the malformed one; empty if it goes on."""
+
+    @override
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self._unanswered = deque[RequestResponseCycle]()
+        """The request that is being answered, and those that wait for it."""
 
     @override
     def connection_made(self, transport: Any) -> None:
@@ -47,6 +56,10 @@ class Connection(HttpToolsProtocol):
     @override
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
+        # The superclass ends the last request. The one that is being answered may be an earlier one, such as a stream.
+        for cycle in self._unanswered:
+            cycle.disconnected = True
+            cycle.message_event.set()
         super().connection_lost(exc)
 
     @override
@@ -57,9 +70,12 @@ class Connection(HttpToolsProtocol):
             try:
                 self.parser.feed_data(data)
             except httptools.HttpParserUpgrade as upgrade:
-                # The request was answered as if it asked for nothing: what follows it is the next request.
-                data = data[upgrade.args[0] :]
-                self._unframed_bytes = 0
+                # The parser takes what follows for another protocol, or for the next request: the body of this one would be a
+                # request that nobody else sees, such as a proxy in front. So it is parsed as if it asked for nothing.
+                data = self._without_upgrade + data[upgrade.args[0] :]
+                self._without_upgrade, self._unframed_bytes = b"", 0
+                self.parser = httptools.HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as the superclass
             except httptools.HttpParserError as error:
                 self._refuse(_refusal_of(error))
             else:
@@ -77,12 +93,16 @@ class Connection(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         # The fields after a chunked body are ignored: the request was authenticated and authorized without them.
         if self._in_headers:
-            super().on_header(name, value)
+            # The parser leaves the white space at the end, which is no part of a value (RFC 9110, section 5.5).
+            super().on_header(name, value.rstrip(b" \t"))
 
     @override
     def on_headers_complete(self) -> None:
         self._in_headers, self._unframed_bytes = False, 0
         self._check_headers()
+        if self.parser.should_upgrade():
+            self._without_upgrade = self._head_without_upgrade()
+            return
         # Not httptools.parse_url: the path of a signature and of a route is the text that the client sent.
         raw_path, _, query = self.url.partition(b"?")
         path = raw_path.decode("ascii")
@@ -91,7 +111,6 @@ class Connection(HttpToolsProtocol):
         self.scope["http_version"] = version
         self.scope["path"] = urllib.parse.unquote(path) if "%" in path else path
         self.scope["raw_path"], self.scope["query_string"] = raw_path, query
-        previous: Any = self.cycle  # None before the first request
         self.cycle = RequestResponseCycle(
             scope=self.scope,
             transport=self.transport,
@@ -101,12 +120,13 @@ class Connection(HttpToolsProtocol):
             access_log=self.access_log,
             default_headers=self.server_state.default_headers,
             message_event=asyncio.Event(),
-            expect_100_continue=self.expect_100_continue,
+            expect_100_continue=self.expect_100_continue and version != "1.0",
             keep_alive=version != "1.0" and self.parser.should_keep_alive(),
             on_response=self.on_response_complete,
         )
         self._stop_waiting()
-        if previous is None or previous.response_complete:
+        self._unanswered.append(self.cycle)
+        if len(self._unanswered) == 1:
             self._start_asgi_task(self.cycle, self.app)
         else:
             # A request that was sent before the answer to the former one waits for it.
@@ -121,10 +141,12 @@ class Connection(HttpToolsProtocol):
     @override
     def on_message_complete(self) -> None:
         self._unframed_bytes = 0
-        super().on_message_complete()
+        if not self._without_upgrade:
+            super().on_message_complete()
 
     @override
     def on_response_complete(self) -> None:
+        self._unanswered.popleft()
         super().on_response_complete()
         if self.cycle.response_complete:
             self._wait_for_a_request()
@@ -165,6 +187,16 @@ class Connection(HttpToolsProtocol):
             raise RequestMalformed("Transfer-Encoding is chunked, and no other encoding")
         if self.parser.get_method() == b"CONNECT":
             raise RequestMalformed("CONNECT is for proxies")
+
+    def _head_without_upgrade(self) -> bytes:
+        lines = [self.parser.get_method() + b" " + self.url + b" HTTP/" + self.parser.get_http_version().encode()]
+        for name, value in self.headers:
+            if name == b"connection":
+                options = [option.strip() for option in value.split(b",")]
+                lines.append(b"connection: " + b", ".join(each for each in options if each.lower() != b"upgrade"))
+            elif name != b"upgrade":
+                lines.append(name + b": " + value)
+        return b"\r\n".join([*lines, b"", b""])
 
     def _refuse(self, why: str) -> None:
         """Answer a malformed request, after the requests before it, and close the connection."""

@@ -45,14 +45,13 @@ class WaitingDevices:
         postponed = Postponed(LogError)
         while True:
             partitions = await self._signals.next()
-            is_read = False
+            changed, unread = await run_in_threadpool(self._changed, sorted(partitions & self._waiting.keys()))
+            for number, ordinals in changed.items():
+                self._wake(number, ordinals)
             with postponed.attempt("waking devices that wait"):
-                for number, ordinals in await run_in_threadpool(
-                    self._changed, sorted(partitions & self._waiting.keys())
-                ):
-                    self._wake(number, ordinals)
-                is_read = True
-            await (self._signals.pause() if is_read else self._signals.repeat(partitions))
+                for error in unread.values():
+                    raise error
+            await (self._signals.repeat(frozenset(unread)) if unread else self._signals.pause())
 
     def _wake(self, partition: int, ordinals: BitMap | None) -> None:
         """Wake the waiting devices of these ordinals, or all of the partition."""
@@ -61,38 +60,43 @@ class WaitingDevices:
             for event in by_ordinal[ordinal]:
                 event.set()
 
-    def _changed(self, partitions: Sequence[int]) -> list[tuple[int, BitMap | None]]:
-        """The devices by partition that got another assignment, or a desired property by hand, since its last read.
+    def _changed(self, partitions: Sequence[int]) -> tuple[dict[int, BitMap | None], dict[int, LogError]]:
+        """What changed in each partition, as `_changed_in`, and why some could not be read."""
+        changed, unread = dict[int, BitMap | None](), dict[int, LogError]()
+        for number in partitions:
+            # Each for itself: what was read of one is noted as seen, and must wake its devices although the next one fails.
+            try:
+                changed[number] = self._changed_in(number)
+            except LogError as error:
+                unread[number] = error
+        return changed, unread
+
+    def _changed_in(self, number: int) -> BitMap | None:
+        """The devices of a partition that got another assignment, or a desired property by hand, since its last read.
 
         `None` in place of the devices if that was too long ago: each of them reads its own version.
         """
-        changed: list[tuple[int, BitMap | None]] = []
-        for number in partitions:
-            checkpoint = self._context.projections.checkpoint(number)
-            seen = self._seen.get(number)
-            if seen is None or checkpoint.assignment_changes - seen.assignment_changes > ASSIGNMENT_CHANGES_MAX:
-                self._seen[number] = _Seen(
-                    checkpoint.assignment_changes, checkpoint.hand_writes, self._hand_written(number)
-                )
-                changed.append((number, None))
-                continue
-            ordinals = BitMap()
-            if checkpoint.assignment_changes > seen.assignment_changes:
-                for recorded in self._context.recent_assignments.recorded(
-                    number, after=seen.assignment_changes, upto=checkpoint.assignment_changes
-                ):
-                    ordinals |= BitMap().union(*(moved for _, moved in recorded.moves))
-                seen.assignment_changes = checkpoint.assignment_changes
-            if checkpoint.hand_writes != seen.hand_writes:
-                hand_written = self._hand_written(number)
-                # The array grows with new devices; the versions of those were 0 before.
-                previous = np.zeros_like(hand_written)
-                previous[: len(seen.hand_written)] = seen.hand_written[: len(previous)]
-                ordinals |= BitMap(np.flatnonzero(hand_written != previous).astype(np.uint32))
-                seen.hand_writes, seen.hand_written = checkpoint.hand_writes, hand_written
-            if ordinals:
-                changed.append((number, ordinals))
-        return changed
+        checkpoint = self._context.projections.checkpoint(number)
+        seen = self._seen.get(number)
+        if seen is None or checkpoint.assignment_changes - seen.assignment_changes > ASSIGNMENT_CHANGES_MAX:
+            self._seen[number] = _Seen(
+                checkpoint.assignment_changes, checkpoint.hand_writes, self._hand_written(number)
+            )
+            return None
+        ordinals, hand_written = BitMap(), seen.hand_written
+        if checkpoint.assignment_changes > seen.assignment_changes:
+            for recorded in self._context.recent_assignments.recorded(
+                number, after=seen.assignment_changes, upto=checkpoint.assignment_changes
+            ):
+                ordinals |= BitMap().union(*(moved for _, moved in recorded.moves))
+        if checkpoint.hand_writes != seen.hand_writes:
+            hand_written = self._hand_written(number)
+            # The array grows with new devices; the versions of those were 0 before.
+            previous = np.zeros_like(hand_written)
+            previous[: len(seen.hand_written)] = seen.hand_written[: len(previous)]
+            ordinals |= BitMap(np.flatnonzero(hand_written != previous).astype(np.uint32))
+        self._seen[number] = _Seen(checkpoint.assignment_changes, checkpoint.hand_writes, hand_written)
+        return ordinals
 
     def _hand_written(self, number: int) -> npt.NDArray[np.uint32]:
         stored = self._context.projections.read(number, arrays=("hand_written",))

@@ -12,7 +12,7 @@ from events.envelope import Envelope, Vector
 from events.fleet.assignments import AssignmentChange, MergeCache
 from events.fleet.errors import CannotApply
 from events.fleet.partition import Partition
-from events.log.errors import LogLostItsTail, UnreadableEvent
+from events.log.errors import LogLostItsTail, LogUnavailable, UnreadableEvent
 from events.log.events_ahead import EventsAhead
 from events.log.failpoints import FailPoint, reached
 from events.log.fleet_events import FleetEventReader
@@ -99,7 +99,9 @@ class Projector:
             and blocked.position not in self.fleet.skipped(blocked.stream)
             and self.fleet.retried(blocked.stream, blocked.position) < blocked.at
         ):
-            # Neither a skip is recorded, nor a retry since it was blocked.
+            # Neither a skip is recorded, nor a retry since it was blocked. A copy in memory would be advanced past the event once
+            # it is skipped, and the mark stay: only `drain` removes it.
+            self._warm.pop(number, None)
             return True
         checkpoint, partition = self._current(number)
         driver = self._driver(partition, self._fill)
@@ -140,13 +142,15 @@ class Projector:
             reached(FailPoint.PROJECT_READ)
             try:
                 driver.advance(Vector(upto, self.fleet.position))
-            except (*_LOST, *_UNAPPLIED):
+                reached(FailPoint.PROJECT_EVOLVED)
+                if partition.vector == checkpoint.vector:
+                    self._warm[number], at[number] = (checkpoint, partition), upto
+                    continue
+                ready[number] = (partition, self._writes(partition, checkpoint))
+            except LogUnavailable:
+                raise
+            except Exception:  # noqa: BLE001, S112 - a fault of one partition must not stop all others; `drain` reports it
                 continue
-            reached(FailPoint.PROJECT_EVOLVED)
-            if partition.vector == checkpoint.vector:
-                self._warm[number], at[number] = (checkpoint, partition), upto
-                continue
-            ready[number] = (partition, self._writes(partition, checkpoint))
             if time.perf_counter() - since > _COMMIT_SECONDS:
                 at |= self._put_back(ready)
                 ready, since = {}, time.perf_counter()

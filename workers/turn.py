@@ -64,12 +64,15 @@ class WorkerTurn:
         self._compared: dict[int, tuple[int, int]] = {}
         self._has_given_up = self._is_import = False
         self._busy_seconds = 0.0
+        # Of the first partition that could not be loaded or projected.
+        self._failure: Exception | None = None
 
     def run(self) -> None:
         """Follow the streams until the turn ends; wakes the workers again if events came in it, or came too late for it.
 
         Raises:
             LogUnavailable: Redis did not answer. The claims expire, and the reconciler wakes the workers.
+            Exception: a partition failed. The turn went on with the others.
         """
         try:
             self._follow()
@@ -77,6 +80,8 @@ class WorkerTurn:
             if isinstance(self._log.client, RedisCluster):
                 self._drain_reachable()
             raise
+        if self._failure is not None:
+            raise self._failure
 
     def _follow(self) -> None:
         if not self._take_share():
@@ -110,7 +115,7 @@ class WorkerTurn:
             if self._is_stopped() or time.monotonic() >= until:
                 return
             with contextlib.suppress(LogUnavailable):
-                self._projector.drain(number, go_on=lambda: time.monotonic() < until)
+                self._is_drained(number, go_on=lambda: time.monotonic() < until)
                 # The next append has to wake the workers again, as this turn ends.
                 self._claims.leave([number])
                 self._claims.leave([number], holder=WOKEN)
@@ -144,7 +149,9 @@ class WorkerTurn:
         self._projector.fleet.read_on()
         self._fleet_seen = self._projector.fleet.position
         self._take([FLEET, *free[: self._share]])
-        self._waiting = {number for number in free[self._share :] if number in holders}
+        # An event of the fleet wakes one worker, which answers for all partitions that have to apply it.
+        is_for_all = holders.get(FLEET) == WOKEN
+        self._waiting = {number for number in free[self._share :] if is_for_all or number in holders}
         if self._waiting:
             self._wake_others(self._waiting)
         return bool(self._streams)
@@ -303,7 +310,7 @@ class WorkerTurn:
 
     def _drain(self, number: int) -> bool:
         """Load or examine a partition, and project one batch of it; returns whether anything was committed."""
-        is_done = self._projector.drain(number, go_on=lambda: False)
+        is_done = self._is_drained(number, go_on=lambda: False)
         checkpoint = self._projector.checkpoint(number)
         self._forget([number])
         if checkpoint is not None:
@@ -314,6 +321,16 @@ class WorkerTurn:
             # Another worker committed it first.
             self._to_drain[number] = None
         return not is_done
+
+    def _is_drained(self, number: int, *, go_on: Callable[[], bool]) -> bool:
+        """As `Projector.drain`. A partition that fails waits like a blocked one, so that the others of this turn go on."""
+        try:
+            return self._projector.drain(number, go_on=go_on)
+        except LogUnavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 - a fault of one partition must not stop all others
+            self._failure = self._failure or error
+            return True
 
     def _count_work(self) -> None:
         # Counts are for metrics only; a turn must not fail for them.

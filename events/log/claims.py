@@ -28,6 +28,14 @@ redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return renewed and 2 or 1
 """
 
+# Likewise a claim that outlives its time gives way: its holder may be gone, and turns pass over streams that another one claims.
+_MARK = """
+local left = redis.call('PTTL', KEYS[1])
+if left >= 0 and left <= tonumber(ARGV[3]) then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
+"""
+
 _LEAVE = """
 if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
 return 0
@@ -76,11 +84,7 @@ class Claims:
         Raises:
             LogUnavailable: Redis did not answer.
         """
-        with answering():
-            pipe = self._client.pipeline(transaction=False)
-            for stream in streams:
-                pipe.set(key(stream, "wake"), WOKEN, nx=True, px=WOKEN_MS)
-            pipe.execute()
+        self._each(_MARK, list(streams), WOKEN, str(WOKEN_MS), str(CLAIM_MS))
 
     def leave(self, streams: Iterable[int], *, holder: str = "") -> None:
         """Give up the claims of streams that `holder` has (default: this process).

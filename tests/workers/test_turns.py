@@ -10,15 +10,23 @@ from redis import ConnectionPool, Redis
 from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 
 from events import PatchTags, RegisterDevice
+from events.device.events import TwinPatched
+from events.envelope import Principal
+from events.fleet.partition import Partition
 from events.log.claims import WOKEN, Claims
-from events.log.keys import FLEET, partition_of
+from events.log.keys import FLEET, key, partition_of
+from events.log.port import Proposed
 from events.log.redis import RedisLog
 from events.log.wake import QUEUE, QueueState
 from events.projection_store.redis import RedisProjectionStore
+from events.stored_projection.partition_codec import writes_of
+from events.stored_projection.stored_partition import StoredPartition, Writes
 from services.embedded_redis import EmbeddedRedis
 from tests import waiting
 from tests.servers import eventually
 from tests.workers.system import PARTITIONS, System, assert_rebuilt, base, deploy, fresh_system
+from workers import projector
+from workers.pool.reconciler import Reconciler
 from workers.projector import Projector
 from workers.turn import WorkerTurn
 
@@ -39,14 +47,14 @@ class Worker:
     def __init__(self, system: System, client: Redis | None = None) -> None:
         self._system, self._stopping = system, threading.Event()
         self.log = RedisLog(client or Redis.from_url(system.url), partitions=PARTITIONS, epoch="test")
-        self._projections = RedisProjectionStore(self.log.client)
+        self.projections = RedisProjectionStore(self.log.client)
         self.claims = Claims(self.log.client, partitions=PARTITIONS)
-        self._projector = Projector(self.log, self._projections, clock=lambda: 0)
+        self._projector = Projector(self.log, self.projections, clock=lambda: 0)
 
     def turn(self, seconds: float) -> None:
         WorkerTurn(
             self.log,
-            self._projections,
+            self.projections,
             self._projector,
             self._system.waker,
             self.claims,
@@ -139,8 +147,10 @@ def test_woken_streams_are_taken_first(system: System) -> None:
         registered(system, name)
     device = next(name for name in NAMES if partition_of(name, PARTITIONS) == 3)
     system.do(RegisterDevice(device))
-    assert Worker(system).claims.holders() == {FLEET: WOKEN, 3: WOKEN}
     worker = Worker(system)
+    assert worker.claims.holders() == {FLEET: WOKEN, 3: WOKEN}
+    # Otherwise all partitions wait for a worker.
+    worker.claims.leave([FLEET], holder=WOKEN)
     with worker.following():
         taken_over(worker, lambda: {FLEET, 3})
 
@@ -157,6 +167,97 @@ def test_an_event_of_the_fleet_reaches_partitions_that_nobody_follows(system: Sy
         system.do(deploy("a", base("m")))
         system.settle()
     assert system.status("a")["actual"] == len(NAMES)
+
+
+def test_an_event_of_the_fleet_that_ends_a_rest_reaches_what_the_first_worker_does_not_take(system: System) -> None:
+    registered(system, "a")
+    registered(system, "b")
+    system.do(*(RegisterDevice(name) for name in NAMES))
+    first, second = Worker(system), Worker(system)
+    for _ in range(PARTITIONS):
+        first.turn(0.0)
+        second.turn(0.0)
+    assert system.is_settled()
+    system.queue.delete(f"rq:queue:{QUEUE}")
+    first.claims.leave(first.claims.streams, holder=WOKEN)
+    system.do(deploy("a", base("m")))
+    system.queue.delete(f"rq:queue:{QUEUE}")
+    with first.following():
+        followed_or_woken = first.claims.holders
+        eventually(lambda: len(followed_or_woken()) == 1 + PARTITIONS, what="each waits for a worker or has one")
+        assert system.waker.state().waiting == 1
+        with second.following():
+            system.settle()
+    assert system.status("a")["actual"] == len(NAMES)
+
+
+def test_a_claim_that_outlives_its_time_gives_way_when_its_partition_is_behind(system: System) -> None:
+    # The clock of the machine was set back after the holder claimed the streams, and it is gone.
+    for stream in (FLEET, *range(PARTITIONS)):
+        system.log.client.set(key(stream, "wake"), "gone:1:0", px=3_600_000)
+    system.do(*(RegisterDevice(name) for name in NAMES))
+    reconciler, worker = Reconciler(system.log, system.projections, system.waker), Worker(system)
+    assert (reconciler.once(), reconciler.once()) == ([], [*range(PARTITIONS)])
+    for _ in range(PARTITIONS):
+        worker.turn(0.0)
+    assert system.is_settled()
+    # A claim within its time stays.
+    assert worker.claims.take([0]) == {0: False}
+    worker.claims.mark_woken([0])
+    assert worker.claims.holders()[0] == worker.claims.holder
+
+
+def test_a_partition_that_fails_does_not_delay_the_others_of_a_turn(system: System) -> None:
+    worker, load = Worker(system), system.projections.load
+
+    def at() -> list[int]:
+        return [system.projections.checkpoint(number).vector.partition for number in range(PARTITIONS)]
+
+    def failing(number: int) -> StoredPartition:
+        if number == 0:
+            raise ValueError("damaged")
+        return load(number)
+
+    def failing_writes(partition: Partition, *arguments: Any, **how: Any) -> Writes:
+        if partition.number == 0:
+            raise ValueError("damaged")
+        return writes_of(partition, *arguments, **how)
+
+    system.do(*(RegisterDevice(name) for name in NAMES))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(worker.projections, "load", failing)
+        with pytest.raises(ValueError, match="damaged"):
+            worker.turn(0.5)
+    assert at() == [0, *(system.log.head(number) for number in range(1, PARTITIONS))]
+    worker.turn(0.5)
+    before = at()
+    # Now all partitions are in memory.
+    system.do(*(PatchTags(name, {"on": True}) for name in NAMES))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(projector, "writes_of", failing_writes)
+        with pytest.raises(ValueError, match="damaged"):
+            worker.turn(0.5)
+    assert at() == [before[0], *(system.log.head(number) for number in range(1, PARTITIONS))]
+    worker.turn(0.5)
+    assert system.is_settled()
+    assert_rebuilt(system)
+
+
+def test_a_copy_in_memory_is_not_advanced_past_an_event_that_blocked_the_partition(system: System) -> None:
+    system.do(*(RegisterDevice(name) for name in NAMES))
+    number = partition_of("nobody", PARTITIONS)
+    one, two = (Projector(system.log, system.projections, clock=lambda: 0) for _ in range(2))
+    assert two.drain(number, go_on=lambda: True)
+    impossible = Proposed("nobody", 0, TwinPatched({"on": True}))
+    system.log.append([impossible], command_id="c", by=Principal.parse("user:ada"), at=1)
+    assert one.drain(number, go_on=lambda: True)
+    position = system.fleet_projection.blocked()[number].position
+    assert two.drain(number, go_on=lambda: True)
+    # A turn follows what is in memory, and `advance` removes no mark.
+    assert two.checkpoint(number) is None
+    system.producer.skip(number, position, reason="a faulty disk")
+    assert two.drain(number, go_on=lambda: True)
+    assert (system.fleet_projection.blocked(), system.projections.checkpoint(number).vector.partition) == ({}, position)
 
 
 Trips = list[frozenset[bytes]]

@@ -60,7 +60,7 @@ class WorkerTurn:
         self._share = log.partitions
         # Streams that wait for a worker. If they still do at the next look, this turn takes them.
         self._waiting = set[int]()
-        # The head and the position of each partition at the last renewal.
+        # The head and the position of each stream at the last renewal.
         self._compared: dict[int, tuple[int, int]] = {}
         self._has_given_up = self._is_import = False
         self._busy_seconds = 0.0
@@ -194,11 +194,15 @@ class WorkerTurn:
             self._take(expired)
         heads, before = self._log.heads(), self._compared
         self._compared = {number: (heads[number], at) for number, at in self._at.items()}
-        if heads[FLEET] < self._fleet_seen:
+        fleet = self._compared[FLEET] = (heads[FLEET], self._fleet_seen)
+        # Behind the head twice: the next event of the fleet is missing, and no read will bring it.
+        if heads[FLEET] < self._fleet_seen or (heads[FLEET] > self._fleet_seen and before.get(FLEET) == fleet):
             self._fleet_seen = heads[FLEET]
             self._drain_later(self._partitions)
         self._drain_later(
-            number for number, pair in self._compared.items() if pair[0] != pair[1] and before.get(number) == pair
+            number
+            for number, pair in self._compared.items()
+            if number != FLEET and pair[0] != pair[1] and before.get(number) == pair
         )
         # A partition whose tail was lost goes on when it is restored.
         for number in sorted(self._blocked):

@@ -260,6 +260,17 @@ def test_a_copy_in_memory_is_not_advanced_past_an_event_that_blocked_the_partiti
     assert (system.fleet_projection.blocked(), system.projections.checkpoint(number).vector.partition) == ({}, position)
 
 
+def test_an_event_of_the_fleet_that_is_missing_at_the_end_blocks_what_a_turn_has_in_memory(system: System) -> None:
+    system.do(*(RegisterDevice(name) for name in NAMES))
+    worker = Worker(system)
+    worker.turn(0.5)
+    assert system.is_settled()
+    system.do(deploy("a", base("m")))
+    system.log.client.xdel(key(FLEET, "log"), f"{system.log.head(FLEET)}-0")
+    with worker.following():
+        eventually(lambda: len(system.fleet_projection.blocked()) == PARTITIONS, what="all are blocked", seconds_max=10)
+
+
 Trips = list[frozenset[bytes]]
 """The commands of each round trip."""
 

@@ -285,10 +285,11 @@ def _merged(subject: str, raw: Raw, patch: JsonObject, root: str) -> tuple[JsonO
     """The merged section and its canonical bytes, checked against the limits."""
     merged = merge_patch(section(raw), patch)
     encoded = canonical.encode(merged)
-    # The section before and the patch are checked. A merge nests no deeper than the deeper of the two and has no null, so that
-    # only the size can be new, and members beside the `$secret` of a reference. A number counts as 8 bytes, and JSON has 2 for
-    # the shortest with the character after it; everything else has at least the bytes it counts as.
-    if 4 * len(encoded) > BYTES_MAX[root] or b'"$' in encoded:
+    # The section before and the patch are checked. A merge nests no deeper than the deeper of the two, so that only the size can
+    # be new, members beside the `$secret` of a reference, and nulls: a merge removes those of a patch, but not in an array. A
+    # number counts as 8 bytes, and JSON has 2 for the shortest with the character after it; everything else has at least the
+    # bytes it counts as.
+    if 4 * len(encoded) > BYTES_MAX[root] or b'"$' in encoded or b'":null' in encoded:
         problems = problems_of(merged, root=root, size_bytes_max=BYTES_MAX[root], references_allowed=root == "tags")
         if problems:
             raise errors.TwinLimitExceeded(subject, problems)

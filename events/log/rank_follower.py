@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Iterable
 
-from events.log.errors import LogLostItsTail, UnreadableEvent
+from events.log.errors import LogError, LogLostItsTail, LogUnavailable
 from events.log.keys import FLEET, name
 from events.log.port import Log
 from events.log.ranked_deployments import RankedDeployments, is_deployment
@@ -44,8 +44,10 @@ class RankFollower:
             try:
                 is_near = self._position >= 0 and head - self._position <= _EVENTS_MAX
                 news = self._news(head) if is_near else None
-            except (UnreadableEvent, LogLostItsTail):
-                # The documents can be read without the events.
+            except LogUnavailable:
+                raise
+            except LogError:
+                # The documents can be read without the events, which may be lost, unreadable, or in an archive that is away.
                 news = None
             if news is None:
                 self._ranked = read_ranked(self._log)

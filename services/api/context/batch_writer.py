@@ -64,16 +64,19 @@ class BatchWriter:
     def _run(self) -> None:
         while True:
             jobs = [self._jobs.get(), *self._waiting(BATCH_MAX - 1)]
-            try:
-                # A batch has one author. Only neighbours are grouped, so that two authors' writes on a device stay in order.
-                for author, jobs_of_author in itertools.groupby(jobs, key=lambda job: job.author):
-                    self._write(author, list(jobs_of_author))
-            except Exception as error:  # noqa: BLE001 - each request answers its own; the thread lives on
-                # The next batch would wait for the same timeout, and each one after it: their requests fail now.
-                if isinstance(error, LogUnavailable):
-                    jobs += self._waiting(self._jobs.qsize())
-                for job in jobs:
-                    job.finish(error)
+            # A batch has one author. Only neighbours are grouped, so that two authors' writes on a device stay in order.
+            groups = [list(jobs_of_author) for _, jobs_of_author in itertools.groupby(jobs, key=lambda job: job.author)]
+            for number, group in enumerate(groups):
+                try:
+                    self._write(group[0].author, group)
+                except LogUnavailable as error:
+                    # The next batch would wait for the same timeout, and each one after it: their requests fail now.
+                    for job in itertools.chain(*groups[number:], self._waiting(self._jobs.qsize())):
+                        job.finish(error)
+                    break
+                except Exception as error:  # noqa: BLE001 - each request answers its own; the thread lives on
+                    for job in group:
+                        job.finish(error)
 
     def _waiting(self, limit: int) -> list[_Job]:
         jobs: list[_Job] = []

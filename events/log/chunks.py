@@ -5,10 +5,13 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from events import canonical
+from events.device.events import ConfigurationSet
 from events.log.errors import EventTooLarge
 from events.log.port import CHUNK_BYTES_MAX, CHUNK_EVENTS_MAX, DEVICE_EVENTS, Proposed, stream_of
 
 _OVERHEAD_BYTES = 64
+_OF_TWINS = DEVICE_EVENTS - {ConfigurationSet}
+_TWIN_BYTES_FEW = CHUNK_BYTES_MAX // 8
 
 
 class Piece(msgspec.Struct, frozen=True):
@@ -34,9 +37,12 @@ def check_size(proposed: Proposed) -> None:
     Raises:
         EventTooLarge: it is over the limit with its snapshots.
     """
-    # Only manifests, the sets of a rollout and the deployments of a group reach 1 MiB. A section of a twin has at most
-    # 32 KiB (contract/hub.md §6), so encoding every device event a second time would find nothing.
-    if type(proposed.event) not in DEVICE_EVENTS:
+    # Manifests, the sets of a rollout and the deployments of a group reach 1 MiB; so does the twin of a device, whose empty
+    # texts, objects and arrays count nothing against its limits (contract/hub.md §6). To encode every event of a small device
+    # a second time would find nothing.
+    if type(proposed.event) not in _OF_TWINS or any(
+        document is not None and len(document) > _TWIN_BYTES_FEW for _, document in proposed.snapshots
+    ):
         _size(proposed, canonical.encode(proposed.event))
 
 

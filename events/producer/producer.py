@@ -382,16 +382,17 @@ class Producer:
             index, command = pending
             try:
                 events = propose(command, state, author)
+                creates = []
                 if not _is_of_device(pending):
                     creates = [event for event in events if isinstance(event.event, DeploymentCreated)]
                     for event in creates:
                         self._check_readiness(event, waivers)
-                    for event in events:
-                        check_size(event)
-                    if creates:
-                        if not left:
-                            raise DeploymentsFull(self._deployments_max)
-                        left -= 1
+                for event in events:
+                    check_size(event)
+                if creates:
+                    if not left:
+                        raise DeploymentsFull(self._deployments_max)
+                    left -= 1
             except REFUSALS as error:
                 progress.refused.append(refusal(index, command, error))
                 continue

@@ -15,6 +15,7 @@ from events import (
     RegisterDevice,
     ReportProperties,
     RetireDevice,
+    SetConfiguration,
     UpdateDeployment,
 )
 from events.canonical import encode
@@ -212,15 +213,31 @@ def test_a_queue_that_is_away_does_not_fail_what_is_in_the_log() -> None:
     assert log.head(0) == 1
 
 
+def huge() -> Any:
+    """A content whose event no chunk can hold."""
+    desired = {f"k{number}": "y" * 4000 for number in range(7)}
+    return content(**{f"m{number}": {"properties.desired": desired} for number in range(40)})
+
+
 def test_an_event_that_no_chunk_could_hold_is_refused_before_anything_is_sent() -> None:
     log = RacingLog(partitions=1)
-    texts = {f"m{number}": {"properties.desired": {"t": "x" * 4000}} for number in range(40)}
-    desired = {f"k{number}": "y" * 4000 for number in range(7)}
-    huge = content(**{name: {"properties.desired": desired} for name in texts})
     log.sizes.clear()
     with pytest.raises(EventTooLarge):
-        producer(log).do(CreateDeployment("huge", huge, "*"))
+        producer(log).do(CreateDeployment("huge", huge(), "*"))
     assert log.sizes == []
+
+
+def test_an_event_of_a_device_that_no_chunk_could_hold_is_refused_and_the_others_are_written() -> None:
+    log = MemoryLog(partitions=1)
+    one = producer(log)
+    one.submit([RegisterDevice("a"), RegisterDevice("b")]).raise_if_refused()
+    # Empty texts count nothing against the limits of a section.
+    empty = [""] * 50_000
+    for number in range(5):
+        one.do(PatchTags("a", {f"e{number}": empty}))
+    report = one.submit([PatchTags("a", {"e5": empty}), SetConfiguration("a", huge()), PatchTags("b", {"n": 1})])
+    assert [type(refused.error) for refused in report.refused] == [EventTooLarge, EventTooLarge]
+    assert (report.written, log.head(0)) == (1, 8)
 
 
 def test_creating_a_deployment_answers_what_its_author_should_know() -> None:

@@ -49,7 +49,10 @@ class Exchange:
                 except ResponseError as error:
                     errors.append(error)
         finally:
-            # A connection whose answers were not all read is closed by `read_response`, and opened again by its next user.
+            # Closed by `read_response` if that fails, but not by an interrupt or the timeout of a job between two answers: the
+            # next user of the connection would get the rest of them.
+            if len(answers) + len(errors) < self._count:
+                self._connection.disconnect()
             self._pool.release(self._connection)
         if errors:
             raise errors[0]

@@ -320,8 +320,9 @@ class Producer:
                 # While the server appends a batch, this process decides the next one, without the subjects in flight. The next
                 # one is loaded first, or the load would wait for the append. Not so commands of the fleet, which depend on
                 # subjects that they do not name, and commands with a key, which depend on what is in the log: they begin when
-                # all before them is written, and end before anything after them begins (docs/decisions/0058).
-                overlaps = self._key is None and all(map(_is_of_device, pending))
+                # all before them is written, and end before anything after them begins (docs/decisions/0058). And not so commands
+                # in conflict: a batch that waits for the next load meets other authors more often, and its attempts are few.
+                overlaps = self._key is None and not progress.is_contended and all(map(_is_of_device, pending))
                 in_flight = frozenset[str]() if append is None else append.subjects
                 if append is not None and not overlaps:
                     pending, append = self._settled(append, progress) + pending, None
@@ -338,6 +339,7 @@ class Producer:
                 progress.written += written_already
                 if append is not None:
                     append.begin()
+                progress.is_contended = False
                 proposed, authors = self._decide(missing, state, progress)
                 again = [] if append is None else self._settled(append, progress)
                 append = self._decided(proposed, authors, subjects, cause) if proposed else None
@@ -440,6 +442,7 @@ class Producer:
         is_progress = len(again) < len(append.commands)
         progress.conflicts = (1 if is_progress else progress.conflicts + 1) if again else 0
         self.conflicts += bool(again)
+        progress.is_contended |= bool(again)
         if progress.conflicts == ATTEMPTS_MAX:
             names = dict.fromkeys(subject for _, command in again for subject in subjects_of(command))
             raise ConflictPersists(tuple(names), ATTEMPTS_MAX)
@@ -498,6 +501,8 @@ class _Progress:
     def __init__(self, documents: dict[int, Stored] | None) -> None:
         self.documents = documents
         self.written, self.refused, self.conflicts = 0, list[Refused](), 0
+        self.is_contended = False
+        """Whether commands wait that were in conflict."""
 
     def add(self, chunk: Written, authors: Sequence[Pending]) -> None:
         """Count the events of a chunk, whose time is known now."""

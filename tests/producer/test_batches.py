@@ -105,6 +105,19 @@ def test_a_conflict_of_a_batch_in_flight_is_decided_again_and_before_later_comma
     assert bytes(decode_device(stored.snapshot).tags) == b'{"n":1,"rival":true}'
 
 
+def test_commands_in_conflict_are_appended_before_the_next_commands_are_loaded() -> None:
+    """While a batch waits for a load, other authors change its subjects: a command would use up its attempts."""
+    log = LateLog(partitions=1)
+    producer(log).submit(registered(3 * BATCH)).raise_if_refused()
+    log.rivals.append(lambda: producer(log).do(PatchTags("d3", {"rival": True})))
+    log.steps.clear()
+    one = producer(log, batch_commands=BATCH)
+    assert one.submit([PatchTags(f"d{number}", {"n": 1}) for number in range(3 * BATCH)]).written == 3 * BATCH
+    of_rival = ["load", "begin", "answers"]
+    first, second, again, third = ["load"], ["load"], ["load", "begin", "answers"], ["load", "begin", "answers"]
+    assert log.steps == [*first, *second, "begin", "answers", *of_rival, "begin", "answers", *again, *third]
+
+
 def test_a_lost_answer_of_a_batch_in_flight_is_asked_for_again_and_written_once() -> None:
     log = LateLog(partitions=2)
     log.failures = 3

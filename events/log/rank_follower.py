@@ -3,9 +3,10 @@
 import threading
 from collections.abc import Iterable
 
-from events.log.errors import LogError, LogLostItsTail, LogUnavailable
-from events.log.keys import FLEET, name
-from events.log.port import Log
+from events.envelope import Envelope
+from events.log.errors import LogError, LogUnavailable
+from events.log.keys import FLEET
+from events.log.port import Event, Log
 from events.log.ranked_deployments import RankedDeployments, is_deployment
 
 _BATCH = 1000
@@ -30,7 +31,9 @@ class RankFollower:
 
     def __init__(self, log: Log) -> None:
         self._log, self._lock = log, threading.Lock()
-        self._position, self._ranked = -1, RankedDeployments({})
+        self._last: Envelope[Event] | None = None
+        """The event up to which documents were read; `None` if it cannot be read."""
+        self._ranked = RankedDeployments({})
 
     def current(self) -> RankedDeployments:
         """The ranks at the head of the log.
@@ -42,28 +45,29 @@ class RankFollower:
             # The head is read before the documents, so that what is written meanwhile is read again the next time.
             head = self._log.head(FLEET)
             try:
-                is_near = self._position >= 0 and head - self._position <= _EVENTS_MAX
-                news = self._news(head) if is_near else None
+                names, last = self._news(head)
             except LogUnavailable:
                 raise
             except LogError:
                 # The documents can be read without the events, which may be lost, unreadable, or in an archive that is away.
-                news = None
-            if news is None:
+                names, last = None, None
+            if names is None:
                 self._ranked = read_ranked(self._log)
-            elif news:
-                self._ranked = self._ranked.after(_documents(self._log, news))
-            self._position = head
+            elif names:
+                self._ranked = self._ranked.after(_documents(self._log, names))
+            self._last = last
             return self._ranked
 
-    def _news(self, head: int) -> set[str]:
-        """The deployments that events up to a head are about."""
-        if head < self._position:
-            raise LogLostItsTail(name(FLEET), expected=self._position, actual=head)
-        names: set[str] = set()
-        position = self._position
-        while position < head:
-            events = self._log.read(FLEET, after=position, limit=min(_BATCH, head - position))
-            names.update(envelope.subject for envelope in events if is_deployment(envelope.subject))
-            position = events[-1].position
-        return names
+    def _news(self, head: int) -> tuple[set[str] | None, Envelope[Event] | None]:
+        """The deployments that events up to a head are about, `None` if all have to be read; and the event at the head."""
+        last, names = self._last, set[str]()
+        if last is not None and 0 <= head - last.position <= _EVENTS_MAX:
+            news = self._log.read(FLEET, after=last.position - 1, limit=min(_BATCH, head - last.position + 1))
+            # After a failover that lost the end of the log, other events have its positions.
+            while news and (news[0].position > last.position or news[0] == last):
+                names.update(each.subject for each in news if each != last and is_deployment(each.subject))
+                if news[-1].position == head:
+                    return names, news[-1]
+                news = self._log.read(FLEET, after=news[-1].position, limit=min(_BATCH, head - news[-1].position))
+        newest = self._log.read(FLEET, after=max(0, head - 1), limit=1)
+        return None, newest[-1] if newest else None

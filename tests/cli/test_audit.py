@@ -23,7 +23,9 @@ pytestmark = pytest.mark.redis_server
 @pytest.fixture(scope="module")
 def served(shared_redis: EmbeddedRedis) -> Iterator[tuple[System, httpx.Client]]:
     with fresh_system(shared_redis) as system, system.process("-m", "workers.pool"), api(system) as http:
-        system.do(*join("edge-1", site="north"), *join("edge-2", site="south"), deploy("prod", base("m")))
+        # Workers are faster than a batch: with all in one, the deployment could come to the devices before their tags.
+        system.do(*join("edge-1", site="north"), *join("edge-2", site="south"))
+        system.do(deploy("prod", base("m")))
         system.settle()
         yield system, http
 

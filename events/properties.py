@@ -1,5 +1,6 @@
 """The limits of the sections of a twin (contract/hub.md §6), and merge patches of sections."""
 
+import functools
 import math
 import re
 from typing import Any
@@ -27,6 +28,8 @@ _BOOLEAN_BYTES = 4
 _UNCOUNTED = ("$etag", "$metadata", "$version")
 _SHOWN_CHARACTERS_MAX = 80
 _KEY_RULE = "no control character, space, '.', '$' or '#'"
+# UTF-8 has at most 4 bytes a character: no shorter key breaks the limit, and the cache of keys stays below 5 MB.
+_KEY_CACHED_CHARACTERS_MAX = KEY_BYTES_MAX // 4
 _key_fits = re.compile("[^\x00-\x20.$#\x7f-\x9f\ud800-\udfff]*").fullmatch
 _surrogate_in = re.compile("[\ud800-\udfff]").search
 
@@ -65,9 +68,11 @@ def problems_of(
         in_array = type(node) is list
         for key, item in enumerate(node) if in_array else node.items():
             if not in_array:
-                if type(key) is not str or len(key) * 4 > KEY_BYTES_MAX or not _key_fits(key):
+                key_size = _key_size(key) if type(key) is str and len(key) <= _KEY_CACHED_CHARACTERS_MAX else None
+                if key_size is None:
                     problems.extend(_key_problems(key, path))
-                size += _text_bytes(key) if type(key) is str else 0
+                    key_size = _text_bytes(key) if type(key) is str else 0
+                size += key_size
             kind = type(item)
             if kind is str:
                 length = len(item) if item.isascii() else _text_bytes(item)
@@ -180,6 +185,13 @@ def patch_between(before: JsonObject, after: JsonObject) -> JsonObject:
         elif name not in before or canonical.encode(current) != canonical.encode(value):
             patch[name] = value
     return patch
+
+
+@functools.lru_cache(4096)
+def _key_size(key: str) -> int | None:
+    """The bytes of a key; `None` for one that breaks a rule."""
+    # A fleet has few names of properties, and each is checked with every write of a device.
+    return _text_bytes(key) if _key_fits(key) else None
 
 
 def _text_bytes(text: str) -> int:

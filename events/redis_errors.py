@@ -14,6 +14,11 @@ _UNAVAILABLE = (
     exceptions.OutOfMemoryError,
     exceptions.ClusterDownError,
     exceptions.RedisClusterException,
+    # While a slot moves: a redirection that led nowhere (MovedError is an AskError), keys on two servers, and redirections or
+    # refusals that did not end.
+    exceptions.AskError,
+    exceptions.TryAgainError,
+    exceptions.ClusterError,
 )
 
 # For a command that fails within a script, Redis 6.2 answers `Error running script (call to f_…): @user_script:12: -OOM command

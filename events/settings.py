@@ -1,12 +1,13 @@
 """Settings from environment variables and flags, read once into a frozen object."""
 
+import math
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from events.device.tags import personal_paths
 from events.webhook.targets import ANY, AllowedTargets
@@ -17,6 +18,7 @@ _CLUSTERS = ("redis+cluster", "rediss+cluster")
 _SCHEMES = ("redis", "rediss", "unix", *_CLUSTERS)
 _PORT_MAX = 65535
 _DAY_MS = 86_400_000
+ARCHIVE_KEEP_DAYS_DEFAULT = 7.0
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 """The hosts that only clients on this machine can reach."""
 
@@ -73,12 +75,10 @@ RedisUrl = Annotated[str, AfterValidator(_redis_url)]
 AbsolutePath = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """All settings. The field `redis_url` is the variable `TWINFOLD_REDIS_URL`, and so on."""
 
-    model_config = SettingsConfigDict(
-        env_prefix=ENV_PREFIX, env_ignore_empty=True, extra="forbid", frozen=True, hide_input_in_errors=True
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     redis_url: RedisUrl = Field(default="redis://127.0.0.1:6379/0", repr=False)
     """The server of the log and the projections; may have a password."""
@@ -93,7 +93,10 @@ class Settings(BaseSettings):
     archive_segment_events: int = Field(default=50_000, ge=1, le=10_000_000)
     """The number of events of a stream in one file of the archive."""
     archive_keep_days: float | None = Field(default=None, ge=0.0)
-    """The age in days at which archived events are removed from Redis; `None` never removes them."""
+    """The age in days at which events are removed from Redis; `inf` never removes them.
+
+    `None` is 7 with an `archive_url`, and `inf` without one. `twinfold up` sets an `archive_url`.
+    """
     archive_seconds: float = Field(default=60.0, ge=0.05, le=86_400.0)
     """Seconds between two checks of a pool of workers for entries to archive; one pool archives at a time."""
     seal_key_file: AbsolutePath | None = None
@@ -163,13 +166,18 @@ class Settings(BaseSettings):
     """The hours of nothing but failures after which a webhook is paused."""
     webhook_workers: int = Field(default=2, ge=1, le=64)
     """The number of processes of a pool that deliver webhooks; they start with the first webhook."""
+    api_processes: int = Field(default=1, ge=1, le=64)
+    """The number of processes that serve the API on its port; turns and requests per minute apply to each of them."""
     workers: int = Field(default=2, ge=1, le=64)
     """The number of worker processes that the supervisor keeps running."""
     memory_budget_mib: int = Field(default=512, ge=16)
     """The memory of a worker process for cached partitions, in MiB."""
-    # A partition with a long backlog must not make the others wait.
+    # An idle worker waits for a job and costs nothing; one that follows streams sees an event without a job.
     work_seconds_max: float = Field(default=5.0, ge=0.0, le=30.0)
-    """Seconds after which a job puts its remaining work at the end of the queue; it always does one batch."""
+    """Seconds without events after which a turn ends, and after which a delivery job puts its rest at the end of the queue.
+
+    A turn lasts at most six times as long, and 30 s. Both do at least one batch.
+    """
     history_snapshot_events: int = Field(default=10_000, ge=0, le=10_000_000)
     """The number of events of a partition (at least half the number of its devices) between snapshots for time travel; 0: none."""
     history_memory_mib: int = Field(default=256, ge=1, le=1_048_576)
@@ -256,9 +264,18 @@ class Settings(BaseSettings):
         """The location of the archive."""
         return self.archive_url or str(self.data_dir / "archive")
 
+    @property
+    def effective_archive_keep_days(self) -> float:
+        """The age in days at which events are removed from Redis; infinite if they stay."""
+        if self.archive_keep_days is not None:
+            return self.archive_keep_days
+        # Without a location, the archive is in the data directory of one machine, which others may not be able to read.
+        return math.inf if self.archive_url is None else ARCHIVE_KEEP_DAYS_DEFAULT
+
     def archive_before_at(self, now: int) -> int | None:
         """The time (milliseconds) before which events leave Redis; `None` if they stay."""
-        return None if self.archive_keep_days is None else now - round(_DAY_MS * self.archive_keep_days)
+        days = self.effective_archive_keep_days
+        return None if math.isinf(days) else now - round(_DAY_MS * days)
 
     @property
     def effective_key_file(self) -> Path:
@@ -272,14 +289,19 @@ class Settings(BaseSettings):
 
 
 def read_settings(**flags: object) -> Settings:
-    """The settings of the environment; a flag that is not `None` overrides its variable.
+    """The settings of the environment; a flag that is not `None` overrides its variable, and an empty variable is not set.
 
     Raises:
         SettingsInvalid: a value is invalid, or a flag is not a setting. The message does not quote values.
     """
-    settings: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
+    # Not by pydantic-settings: this is all it would do, and it takes as long to import as the rest of a short command.
+    variables = {name.lower(): value for name, value in os.environ.items()}  # noqa: TID251 - read once, here
+    values: dict[str, Any] = {
+        name: value for name in Settings.model_fields if (value := variables.get(f"{ENV_PREFIX}{name}".lower()))
+    }
+    values |= {name: value for name, value in flags.items() if value is not None}
     try:
-        return Settings(**settings)
+        return Settings(**values)
     except ValidationError as error:
         # The error of an invalid combination has no location and names the setting itself.
         problems = [

@@ -28,6 +28,7 @@ FOLDER = "redis"
 _START_SECONDS_MAX = 20.0
 _STOP_SECONDS_MAX = 20.0
 _ANSWER_SECONDS = 0.5
+_AWAY_CHECK_SECONDS = 0.1
 # The path of a Unix socket is limited by the kernel: 108 bytes on Linux, 104 on macOS.
 _SOCKET_PATH_BYTES_MAX = 100
 
@@ -105,14 +106,17 @@ class EmbeddedRedis:
         appendfsync: str = "always",
         keeps: Sequence[int] = (),
         print_line: Callable[[str], None] = lambda _text: None,
+        on_end: Callable[[], None] = lambda: None,
     ) -> None:
         """`keeps` are descriptors that the server inherits; `print_line` gets messages for the operator.
+
+        `on_end` is called in a thread of its own when the server has ended.
 
         Raises:
             NoRedisServer: there is no binary.
         """
         self._directory, self._server, self._appendfsync = directory, find_server(server), appendfsync
-        self._keeps, self._print = tuple(keeps), print_line
+        self._keeps, self._print, self._on_end = tuple(keeps), print_line, on_end
         self._socket = directory / "redis.sock"
         self._log_start = 0
         self._supervised: Supervised | None = None
@@ -146,6 +150,7 @@ class EmbeddedRedis:
             self._make,
             tell=lambda change: self._print(f"redis {change}"),
             reason=lambda _: str(self._damage() or self._last_output()),
+            on_end=self._on_end,
         )
         until = time.monotonic() + _START_SECONDS_MAX
         while (state := self._state()) != "answers":
@@ -181,8 +186,16 @@ class EmbeddedRedis:
         command = [sys.executable, "-S", "-E", "-c", _LAUNCHER, str(self._server), *flags]
         return Child(command, {}, keeps=self._keeps, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
+    @property
+    def tend_in_seconds(self) -> float:
+        """The time until `tend` has something to do, unless the server ends before."""
+        assert self._supervised is not None
+        seconds = self._supervised.tend_in_seconds
+        # A server that loads its log is asked whether it answers.
+        return seconds if self._away_since is None else min(_AWAY_CHECK_SECONDS, seconds)
+
     def tend(self) -> None:
-        """Restart the server if it has ended. To be called often."""
+        """Restart the server if it has ended."""
         assert self._supervised is not None
         self._supervised.tend()
         if not self._supervised.is_running:
@@ -281,7 +294,11 @@ os.execv(sys.argv[1], sys.argv[1:])
 
 @contextlib.contextmanager
 def redis_of(
-    settings: Settings, *, keeps: Sequence[int] = (), print_line: Callable[[str], None] = lambda _text: None
+    settings: Settings,
+    *,
+    keeps: Sequence[int] = (),
+    print_line: Callable[[str], None] = lambda _text: None,
+    on_end: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[str, EmbeddedRedis | None]]:
     """Yield the URL of the Redis that the settings name and `None`, else the URL and server embedded in the data directory.
 
@@ -294,7 +311,7 @@ def redis_of(
         return
     try:
         redis = EmbeddedRedis(
-            settings.data_dir / FOLDER, server=settings.redis_server, keeps=keeps, print_line=print_line
+            settings.data_dir / FOLDER, server=settings.redis_server, keeps=keeps, print_line=print_line, on_end=on_end
         )
     except NoRedisServer:
         raise NoRedisServer(flag="--redis-url") from None

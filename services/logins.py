@@ -32,7 +32,7 @@ class Login(msgspec.Struct, frozen=True):
     principal: str
 
 
-class _File(msgspec.Struct, frozen=True):
+class _LoginsFile(msgspec.Struct, frozen=True):
     logins: dict[str, Login]
     format: int = _FORMAT
 
@@ -50,7 +50,7 @@ def read(path: Path) -> dict[str, Login]:
     except OSError as error:
         raise LoginsUnreadable(path, error.strerror or type(error).__name__) from error
     try:
-        stored = msgspec.json.decode(data, type=_File)
+        stored = msgspec.json.decode(data, type=_LoginsFile)
     except msgspec.DecodeError:
         # The decoder's message could repeat a part of a token.
         raise LoginsUnreadable(path, "is not a file of `twinfold login`") from None
@@ -68,6 +68,6 @@ def put(path: Path, url: str, login: Login | None) -> None:
         logins[url] = login
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        atomic_files.write(path, msgspec.json.encode(_File(logins)))
+        atomic_files.write(path, msgspec.json.encode(_LoginsFile(logins)))
     except OSError as error:
         raise LoginsUnreadable(path, error.strerror or type(error).__name__) from error

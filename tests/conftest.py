@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, settings
 
 from services.embedded_redis import EmbeddedRedis
 from tests import shortening
-from tests.servers import oldest_server, redis_cluster, redis_server
+from tests.redis_cluster import cluster
+from tests.servers import oldest_server, redis_server
 
 # Tests start hundreds of processes: none of them compiles anew what another one has compiled.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -84,5 +85,5 @@ def oldest_redis() -> Iterator[EmbeddedRedis]:
 @pytest.fixture(scope="session")
 def cluster_url() -> Iterator[str]:
     """One cluster of three nodes for the tests that leave it standing; each empties it first."""
-    with redis_cluster() as url:
-        yield url
+    with cluster() as nodes:
+        yield nodes.url

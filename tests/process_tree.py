@@ -32,7 +32,7 @@ def _state(path: Path) -> str:
 
 def children(parent: int, name: str) -> list[int]:
     """The processes that a process has started whose command has a name in it."""
-    return [pid for pid, of in _parents() if of == parent and is_there(pid) and name.encode() in _command(pid)]
+    return [pid for pid, of in _parents() if of == parent and is_there(pid) and name in command_of(pid)]
 
 
 def descendants(parent: int) -> list[int]:
@@ -56,7 +56,8 @@ def _fields(pid: int) -> list[str]:
     return []
 
 
-def _command(pid: int) -> bytes:
+def command_of(pid: int) -> str:
+    """The command of a process, its words separated by NUL; empty if there is no such process."""
     with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    return b""
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
+    return ""

@@ -9,8 +9,6 @@ from functools import cache
 import msgspec
 import structlog
 from redis import Redis
-from rq import Queue
-from rq.serializers import JSONSerializer
 
 from events.clock import now_ms
 from events.envelope import Principal
@@ -19,7 +17,7 @@ from events.log.failpoints import FailPoint, reached
 from events.log.fleet_documents import webhook_of
 from events.log.log_factory import open_log
 from events.log.redis import RedisLog
-from events.log.wake import FAILURE_TTL_SECONDS, JOB_TIMEOUT_SECONDS, Waker
+from events.log.wake import Waker
 from events.notification.cloud_event import Notification
 from events.notification.deliveries import (
     RETRY_SECONDS_MAX,
@@ -42,10 +40,7 @@ from events.settings import Settings, read_settings
 from events.webhook.commands import PauseWebhook
 from events.webhook.errors import WebhookNotFound
 from events.webhook.state import WebhookDocument
-
-# A queue of its own: a slow receiver must not hold up projections, and a worker listens to one queue (decisions/0005).
-QUEUE = "twinfold-deliver"
-JOB = "workers.delivery_job.deliver"
+from workers.delivery_queue import enqueue
 
 _AUTHOR = Principal.parse("system:webhooks")
 
@@ -70,17 +65,6 @@ def _deliverer() -> "Deliverer":
     return Deliverer(settings, log, Redis.from_url(settings.effective_queue_url))
 
 
-def enqueue(queue: Redis, webhook_id: str) -> None:
-    """Enqueue a job for a webhook, for the processes that deliver.
-
-    Raises:
-        RedisError: the queue did not take it.
-    """
-    # A kept result would swallow the next job (decisions/0005).
-    options = {"job_timeout": JOB_TIMEOUT_SECONDS, "result_ttl": 0, "failure_ttl": FAILURE_TTL_SECONDS}
-    Queue(QUEUE, connection=queue, serializer=JSONSerializer).enqueue(JOB, webhook_id, **options)
-
-
 class LeaseLost(Exception):
     """Another process delivers to the webhook now; it may repeat what was delivered here."""
 
@@ -101,7 +85,7 @@ class Deliverer:
         self.settings, self.queue, self._log = settings, queue, log
         self._feed, self._deliveries = Feed(log, projections), Deliveries(log.client)
         self._vault = LazyVault(RedisSecretStore(log.client), settings.effective_key_file)
-        self._producer = Producer(log, by=_AUTHOR, waker=Waker(queue, partitions=log.partitions))
+        self._producer = Producer(log, by=_AUTHOR, waker=Waker(queue))
         self._ordinals = DeviceOrdinals(projections, partitions=log.partitions)
         # The lease is renewed after each delivery, so it must last longer than one.
         self._lease_ms = round(1000 * (2 * settings.webhook_timeout_seconds + 1))

@@ -2,27 +2,27 @@
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import msgspec
 import structlog
 
-from events.envelope import Vector
+from events.envelope import Envelope, Vector
 from events.fleet.assignments import AssignmentChange, MergeCache
 from events.fleet.errors import CannotApply
 from events.fleet.partition import Partition
-from events.log.errors import LogLostItsTail, UnreadableEvent
+from events.log.errors import LogLostItsTail, LogUnavailable, UnreadableEvent
 from events.log.events_ahead import EventsAhead
 from events.log.failpoints import FailPoint, reached
 from events.log.fleet_events import FleetEventReader
 from events.log.keys import FLEET, name
-from events.log.port import Log
+from events.log.port import Event, Log
 from events.projection.driver import Driver, Fill, PathsMissing, refuse
 from events.projection_store.port import Blocked, ProjectionStore
 from events.projection_store.work_counts import ProcessWork
 from events.stored_projection.partition_codec import checkpoint_of, restore, writes_of
-from events.stored_projection.stored_partition import Checkpoint
+from events.stored_projection.stored_partition import Checkpoint, Writes
 from workers.live_documents import DocumentsAhead, fill_from_documents
 
 logger = structlog.get_logger()
@@ -43,6 +43,10 @@ class ProjectionsLost(Exception):
 
 
 _LOST = (CheckpointMoved, DocumentsAhead)
+_UNAPPLIED = (CannotApply, UnreadableEvent, LogLostItsTail)
+
+_COMMIT_SECONDS = 0.005
+"""How long a commit waits for those of other partitions, to be sent with them in one round trip."""
 
 
 class Projector:
@@ -57,7 +61,7 @@ class Projector:
         over_budget: Callable[[], bool] = lambda: False,
     ) -> None:
         self._log, self._projections, self._clock, self._over_budget = log, projections, clock, over_budget
-        self._merge, self._fleet = MergeCache(), FleetEventReader(log)
+        self._merge, self.fleet = MergeCache(), FleetEventReader(log)
         self._fill = partial(fill_from_documents, log)
         # Partitions as of their last commit, least recently used first. A copy is taken out while it is worked on: a failure
         # does not put it back, so no half-applied copy stays.
@@ -72,15 +76,12 @@ class Projector:
         Raises:
             LogUnavailable: Redis did not answer. Nothing is half done; call again.
         """
-        # Clear the flag before reading, so that an event appended later sets it again and wakes a worker (decisions/0005).
-        self._log.clear_wake(number)
-        reached(FailPoint.PROJECT_FLAG_CLEARED)
         try:
             return self._drain(number, go_on)
         except _LOST:
             self.work.lost()
             return False
-        except (CannotApply, UnreadableEvent, LogLostItsTail) as error:
+        except _UNAPPLIED as error:
             return self._block(number, error)
         except ProjectionsLost as error:
             blocked = self._projections.blocked(number)
@@ -90,15 +91,17 @@ class Projector:
             return True
 
     def _drain(self, number: int, go_on: Callable[[], bool]) -> bool:
-        self._fleet.refresh()
+        self.fleet.refresh()
         blocked = self._projections.blocked(number)
         if (
             blocked is not None
             and blocked.decidable
-            and blocked.position not in self._fleet.skipped(blocked.stream)
-            and self._fleet.retried(blocked.stream, blocked.position) < blocked.at
+            and blocked.position not in self.fleet.skipped(blocked.stream)
+            and self.fleet.retried(blocked.stream, blocked.position) < blocked.at
         ):
-            # Neither a skip is recorded, nor a retry since it was blocked.
+            # Neither a skip is recorded, nor a retry since it was blocked. A copy in memory would be advanced past the event once
+            # it is skipped, and the mark stay: only `drain` removes it.
+            self._warm.pop(number, None)
             return True
         checkpoint, partition = self._current(number)
         driver = self._driver(partition, self._fill)
@@ -114,13 +117,67 @@ class Projector:
                 self._projections.block(number, None)
                 blocked = None
             if advanced:
-                checkpoint = self._commit(number, partition, checkpoint)
+                checkpoint = self._commit_alone(number, partition, checkpoint)
             if not advanced or not go_on():
                 self._warm[number] = (checkpoint, partition)
-                while len(self._warm) > 1 and self._over_budget():
-                    self._warm.popitem(last=False)
+                self._evict()
                 return not advanced
-            self._fleet.refresh()
+            self.fleet.refresh()
+
+    def advance(self, news: Mapping[int, Sequence[Envelope[Event]]]) -> dict[int, int]:
+        """Apply the next events of partitions in memory and all events of the fleet that are read, and commit them.
+
+        Returns the new position of each partition for which that succeeded. For another one, `drain` finds out why it did
+        not, and marks it if it is blocked.
+
+        Raises:
+            LogUnavailable: Redis did not answer. The copies of partitions that were not committed are discarded.
+        """
+        at, ready = dict[int, int](), dict[int, tuple[Partition, Writes]]()
+        since = time.perf_counter()
+        for number, events in news.items():
+            checkpoint, partition = self._warm.pop(number)
+            upto = events[-1].position if events else partition.vector.partition
+            driver = self._driver(partition, self._fill, first=events)
+            reached(FailPoint.PROJECT_READ)
+            try:
+                driver.advance(Vector(upto, self.fleet.position))
+                reached(FailPoint.PROJECT_EVOLVED)
+                if partition.vector == checkpoint.vector:
+                    self._warm[number], at[number] = (checkpoint, partition), upto
+                    continue
+                ready[number] = (partition, self._writes(partition, checkpoint))
+            except LogUnavailable:
+                raise
+            except Exception:  # noqa: BLE001, S112 - a fault of one partition must not stop all others; `drain` reports it
+                continue
+            if time.perf_counter() - since > _COMMIT_SECONDS:
+                at |= self._put_back(ready)
+                ready, since = {}, time.perf_counter()
+        at |= self._put_back(ready)
+        self._evict()
+        return at
+
+    def _put_back(self, ready: Mapping[int, tuple[Partition, Writes]]) -> dict[int, int]:
+        """Commit partitions and put them back; returns the positions of those that no other worker has committed first."""
+        if not ready:
+            return {}
+        committed = self._commit({number: writes for number, (_, writes) in ready.items()})
+        for number in committed:
+            partition, writes = ready[number]
+            self._warm[number] = (writes.checkpoint, partition)
+        for _ in range(len(ready) - len(committed)):
+            self.work.lost()
+        return {number: ready[number][1].checkpoint.vector.partition for number in committed}
+
+    def checkpoint(self, number: int) -> Checkpoint | None:
+        """The last commit of a partition that is in memory; `None` for any other partition."""
+        warm = self._warm.get(number)
+        return None if warm is None else warm[0]
+
+    def _evict(self) -> None:
+        while len(self._warm) > 1 and self._over_budget():
+            self._warm.popitem(last=False)
 
     def _current(self, number: int) -> tuple[Checkpoint, Partition]:
         stored = self._projections.checkpoint(number)
@@ -134,7 +191,7 @@ class Projector:
             number, after=0, limit=1
         ):
             raise ProjectionsLost(number)
-        events = self._fleet.upto(stored_partition.checkpoint.vector.fleet)
+        events = self.fleet.upto(stored_partition.checkpoint.vector.fleet)
         return stored_partition.checkpoint, restore(number, stored_partition, events, self._merge)
 
     def _catch_up(self, number: int, partition: Partition, stored: Checkpoint) -> bool:
@@ -161,23 +218,37 @@ class Projector:
         writes_of(partition, None, expected=stored)
         return checkpoint_of(partition) == stored
 
-    def _driver(self, partition: Partition, fill: Fill, *, stop: int | None = None) -> Driver:
-        """A driver that continues a partition from its vector, and reads no further than `stop`."""
-        skips, stops = partial(self._fleet.skipped, partition.number), () if stop is None else (stop,)
+    def _driver(
+        self, partition: Partition, fill: Fill, *, stop: int | None = None, first: Sequence[Envelope[Event]] = ()
+    ) -> Driver:
+        """A driver that continues a partition from its vector with the `first` events, and reads no further than `stop`."""
+        skips, stops = partial(self.fleet.skipped, partition.number), () if stop is None else (stop,)
         after = partition.vector.partition
-        events = EventsAhead(self._log, partition.number, skips=skips, after=after, stops=stops)
-        return Driver(partition, events, self._fleet, fill)
+        events = EventsAhead(self._log, partition.number, skips=skips, after=after, stops=stops, first=first)
+        return Driver(partition, events, self.fleet, fill)
 
-    def _commit(self, number: int, partition: Partition, expected: Checkpoint) -> Checkpoint:
+    def _writes(self, partition: Partition, expected: Checkpoint) -> Writes:
         assignment_change = partition.resolve()
         reached(FailPoint.PROJECT_RESOLVED)
-        writes = writes_of(partition, assignment_change, expected=expected, recorded=self._clock())
+        return writes_of(partition, assignment_change, expected=expected, recorded=self._clock())
+
+    def _commit(self, writes_by_partition: Mapping[int, Writes]) -> set[int]:
+        """Commit partitions in one round trip; returns those that no other worker has committed first."""
         start = time.perf_counter()
-        reached(FailPoint.COMMIT_BEFORE_SCRIPT)
-        if not self._projections.commit(number, writes):
+        for _ in writes_by_partition:
+            reached(FailPoint.COMMIT_BEFORE_SCRIPT)
+        committed = self._projections.commit_each(writes_by_partition)
+        seconds = time.perf_counter() - start
+        for number in committed:
+            reached(FailPoint.COMMIT_AFTER_SCRIPT)
+            writes = writes_by_partition[number]
+            self.work.committed(writes.checkpoint.vector.partition - writes.expected.vector.partition, seconds)
+        return committed
+
+    def _commit_alone(self, number: int, partition: Partition, expected: Checkpoint) -> Checkpoint:
+        writes = self._writes(partition, expected)
+        if not self._commit({number: writes}):
             raise CheckpointMoved
-        reached(FailPoint.COMMIT_AFTER_SCRIPT)
-        self.work.committed(partition.vector.partition - expected.vector.partition, time.perf_counter() - start)
         return writes.checkpoint
 
     def _block(self, number: int, error: CannotApply | UnreadableEvent | LogLostItsTail) -> bool:
@@ -193,10 +264,10 @@ class Projector:
             try:
                 self._driver(partition, self._fill, stop=upto.partition).advance(upto)
                 if partition.vector != at:
-                    self._commit(number, partition, checkpoint)
+                    self._commit_alone(number, partition, checkpoint)
             except _LOST:
                 return False
-        recorded, retried = self._projections.blocked(number), self._fleet.retried(stream, position)
+        recorded, retried = self._projections.blocked(number), self.fleet.retried(stream, position)
         blocked = msgspec.structs.replace(blocked, at=max(self._clock(), retried + 1))
         # A repeated failure keeps its first time. After a retry the time must be later than the retry, or it would be
         # tried again for ever.

@@ -1,12 +1,16 @@
 """The RQ worker class of twinfold: it runs jobs in its own process and reads them as JSON."""
 
 import signal
+import threading
 from typing import Any
 
 from rq.exceptions import StopRequested
 from rq.serializers import JSONSerializer
 from rq.worker import SimpleWorker
 from typing_extensions import override
+
+stopping = threading.Event()
+"""Set when this process was told to stop; a job that can end early looks at it."""
 
 
 class Worker(SimpleWorker):
@@ -33,6 +37,12 @@ class Worker(SimpleWorker):
 
     def _note_stop(self, _number: int, _frame: object) -> None:
         self._is_stopped = True
+
+    @override
+    def handle_warm_shutdown_request(self) -> None:
+        """Let the current job end early; RQ calls this at the first signal."""
+        stopping.set()
+        super().handle_warm_shutdown_request()  # type: ignore[no-untyped-call]
 
     @override
     def check_for_suspension(self, burst: bool) -> None:

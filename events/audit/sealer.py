@@ -87,7 +87,7 @@ class Sealer:
             self._hold(self._names)
             self._keep_files(self._state.number)
             self._is_resumed = True
-        heads = {name: self._streams.head(name) for name in self._names}
+        heads = self._streams.heads(self._names)
         behind = sum(max(0, head - self._position(name)) for name, head in heads.items())
         clock, made = self._clock(), 0
         now = max(clock, self._state.at)

@@ -37,6 +37,7 @@ from events.log.keys import FLEET, key
 from events.log.object_store import ObjectStore
 from events.log.raw import BATCH_ENTRIES, RawStreams
 from events.log.redis import RedisLog
+from events.redis_cluster import hash_fields, keys_like
 from events.secrets.redis import KEY as SECRETS
 from events.secrets.sealed_secret import Erased, Sealed
 
@@ -135,7 +136,7 @@ def _heads(log: RedisLog) -> dict[str, int]:
     # Each stream is read before the streams that it refers to (decisions/0031), so that every position named by a copied entry
     # is copied too: seals name positions of all streams, assignment changes name events, and partitions name the fleet's.
     with answering():
-        keys = [stream_key.decode() for stream_key in log.client.scan_iter(match="{*}:*", count=1000, _type="STREAM")]
+        keys = [stream_key.decode() for stream_key in keys_like(log.client, "{*}:*", type_="STREAM")]
     matches = filter(None, map(_STREAM.fullmatch, keys))
     more = sorted({match[1] if match[2] == "log" else f"{match[1]}:{match[2]}" for match in matches}.difference(names))
     assignment_changes = [name for name in names if name.endswith(":assignments")]
@@ -268,18 +269,18 @@ class _Copy:
 def _hash(client: Client, name: str) -> Record:
     with answering():
         # A scan can return a field twice while the hash is resized; `dict` removes the repetition.
-        members = dict(client.hscan_iter(name, count=_MEMBERS))
+        members = dict(hash_fields(client, name))
         return Record("hash", name, tuple(sorted(members.items())), client.pttl(name))
 
 
 def _records(client: Client, hashes: list[Record]) -> Iterator[Record]:
     with answering():
-        fetches = sorted(client.scan_iter(match=_FETCHES, count=1000, _type="HASH"))
+        fetches = keys_like(client, _FETCHES, type_="HASH")
         for record in itertools.chain(hashes, (_hash(client, name.decode()) for name in fetches)):
             for start in range(0, len(record.members), _MEMBERS):
                 part = record.members[start : start + _MEMBERS]
                 yield Record(record.kind, record.key, part, record.expires_ms)
-        for name in sorted(client.scan_iter(match=_SERIES, count=1000, _type="STREAM")):
+        for name in keys_like(client, _SERIES, type_="STREAM"):
             entries = entries_of(client.xrange(cast("Any", name)))
             flat = tuple((entry_id, *itertools.chain(*fields.items())) for entry_id, fields in entries)
             yield Record("stream", name.decode(), flat, client.pttl(name))

@@ -7,34 +7,32 @@ import msgspec
 
 from events.log.codec import decode_entry
 from events.log.connect import answering
-from events.log.documents import documents_of, encoded
+from events.log.documents import documents_of
 from events.log.entries import RawEntry, number_of
 from events.log.errors import UnreadableEvent
 from events.log.fleet_events import FleetEventReader
 from events.log.keys import key, name
+from events.log.port import Stored
 from events.log.raw import RawStreams
 from events.log.redis import RedisLog
+from events.log.subject_record import decode_record, encode_record, has_document
+from events.redis_cluster import hash_fields
 
-_BATCH = 1000
-
-# Writes only if the subject has no new event since the replay, and its stored document is still the damaged one.
+# Writes only if the subject has no new event since the replay, and its stored value is still the damaged one.
 _REPAIR = """
 if (redis.call('HGET', KEYS[1], ARGV[1]) or '') ~= ARGV[2] then return 0 end
-if (redis.call('HGET', KEYS[2], ARGV[1]) or '') ~= ARGV[4] then return 0 end
-if ARGV[3] ~= '' then redis.call('HSET', KEYS[1], ARGV[1], ARGV[3]) end
-if ARGV[5] == '' then redis.call('HDEL', KEYS[2], ARGV[1]) else redis.call('HSET', KEYS[2], ARGV[1], ARGV[5]) end
+if ARGV[3] == '' then redis.call('HDEL', KEYS[1], ARGV[1]) else redis.call('HSET', KEYS[1], ARGV[1], ARGV[3]) end
 return 1
 """
 
 
 class ReplayedStream(msgspec.Struct, frozen=True):
-    """The documents and heads of a stream by subject, as they are stored, and the time of its last entry in milliseconds.
+    """The head and document of each subject of a stream, and the time of its last entry in milliseconds.
 
     `unapplied` names the entries that cannot be applied, as in `p03:17`.
     """
 
-    documents: dict[str, bytes]
-    heads: dict[str, bytes]
+    subjects: dict[str, Stored]
     unapplied: tuple[str, ...]
     at: int
 
@@ -65,20 +63,24 @@ def replay_stream(
                 unapplied[entry.position] = f"{stream}:{entry.position}"
                 break
         else:
-            heads = {subject: documents.head(subject) for subject in documents.subjects()}
-            stored_heads = {subject: b"%d:%d" % (head.version, head.generation) for subject, head in heads.items()}
-            return ReplayedStream(encoded(documents), stored_heads, tuple(unapplied.values()), at)
+            subjects = {
+                subject: Stored(documents.head(subject), documents.document(subject))
+                for subject in (*documents.subjects(), *documents.documented())
+            }
+            return ReplayedStream(subjects, tuple(unapplied.values()), at)
 
 
 class DamagedDocument(msgspec.Struct, frozen=True):
-    """A subject whose stored document or head differs from its replayed events; empty bytes mean a missing value."""
+    """A subject whose stored head or document differs from its replayed events.
+
+    `record` is the value in Redis that `stored` was read from; empty if there is none.
+    """
 
     stream: int
     subject: str
-    head: bytes
-    expected_head: bytes
-    document: bytes
-    expected_document: bytes
+    record: bytes
+    stored: Stored
+    expected: Stored
 
     @property
     def location(self) -> str:
@@ -97,30 +99,27 @@ def damaged_documents(log: RedisLog, stream: int) -> Iterator[DamagedDocument]:
     fleet = FleetEventReader(log)
     fleet.refresh()
     replayed = replay_stream(stream_name, lambda: streams.entries(stream_name, upto=head), fleet.skipped(stream))
-    stored_heads, stored = _stored(log, stream, "heads"), _stored(log, stream, "snapshots")
-    for subject in sorted(replayed.heads.keys() | replayed.documents.keys() | stored.keys()):
-        expected_head, expected = replayed.heads.get(subject, b""), replayed.documents.get(subject, b"")
-        stored_head, document = stored_heads.get(subject, b""), stored.get(subject, b"")
+    records = _records(log, stream)
+    documented = (subject for subject, record in records.items() if has_document(record))
+    for subject in sorted({*replayed.subjects, *documented}):
+        record, expected = records.get(subject, b""), replayed.subjects.get(subject, Stored())
+        stored = decode_record(record or None)
         # A higher version is from an event after the replay, not damage.
-        if (stored_head, document) == (expected_head, expected) or _version(stored_head) > _version(expected_head):
+        if stored == expected or stored.head.version > expected.head.version:
             continue
-        yield DamagedDocument(stream, subject, stored_head, expected_head, document, expected)
+        yield DamagedDocument(stream, subject, record, stored, expected)
 
 
 def repair(log: RedisLog, damaged: DamagedDocument) -> bool:
     """Store the replayed document and head; returns false if the subject was written to since the replay."""
-    keys = (key(damaged.stream, "heads"), key(damaged.stream, "snapshots"))
-    arguments = (damaged.subject, damaged.head, damaged.expected_head, damaged.document, damaged.expected_document)
+    expected = damaged.expected
+    record = b"" if expected == Stored() else encode_record(damaged.stream, expected.head, expected.snapshot)
     with answering():
-        return bool(log.client.eval(_REPAIR, len(keys), *keys, *cast("tuple[str, ...]", arguments)))
+        arguments = cast("tuple[str, ...]", (damaged.subject, damaged.record, record))
+        return bool(log.client.eval(_REPAIR, 1, key(damaged.stream, "subjects"), *arguments))
 
 
-def _stored(log: RedisLog, stream: int, what: str) -> Mapping[str, bytes]:
+def _records(log: RedisLog, stream: int) -> Mapping[str, bytes]:
     with answering():
-        members = log.client.hscan_iter(key(stream, what), count=_BATCH)
+        members = hash_fields(log.client, key(stream, "subjects"))
         return {field.decode(): value for field, value in members}
-
-
-def _version(head: bytes) -> int:
-    digits = head.partition(b":")[0]
-    return int(digits) if digits.isdigit() else 0

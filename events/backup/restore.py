@@ -29,6 +29,8 @@ from events.log.keys import FLEET, key, name
 from events.log.log_factory import RESTORING
 from events.log.object_store import ObjectStore
 from events.log.raw import RawStreams
+from events.log.subject_record import encode_record
+from events.redis_cluster import keys_like
 from events.secrets.errors import SecretNotFound
 from events.secrets.redis import RedisSecretStore
 
@@ -90,13 +92,13 @@ def claim(manifest: BackupManifest, client: Client) -> None:
     """
     with answering():
         if not is_unfinished(client):
-            stored_key = next(iter(client.scan_iter(match="{*}:*", count=1000)), None)
+            stored_key = next(iter(keys_like(client, "{*}:*")), None)
             if stored_key is not None:
                 raise TargetNotEmpty("the database", stored_key.decode())
             client.set(RESTORING, manifest.id)
             return
         # The mark itself stays until `finish`: a crash in between must not leave an unmarked half of a log.
-        for half_key in list(client.scan_iter(match="{*}:*", count=1000)):
+        for half_key in keys_like(client, "{*}:*"):
             if half_key != RESTORING.encode():
                 client.unlink(half_key)
 
@@ -138,11 +140,12 @@ def restore(
         partition = number_of(stream.name)
         entries = functools.partial(_all_entries, stream, location, client)
         replayed = replay_stream(stream.name, entries, skipped.get(partition, ()))
-        _set(client, key(partition, "heads"), replayed.heads)
-        _set(client, key(partition, "snapshots"), replayed.documents)
+        stored = replayed.subjects.items()
+        records = {subject: encode_record(partition, entry.head, entry.snapshot) for subject, entry in stored}
+        _set(client, key(partition, "subjects"), records)
         if stream.head:
             _set(client, key(partition, "meta"), {"position": stream.head, "at": replayed.at})
-        subjects += len(replayed.heads)
+        subjects += len(replayed.subjects)
         unapplied += replayed.unapplied
         tell("documents", number, len(events))
     return Restored(done, subjects, tuple(unapplied), tuple(unerased))

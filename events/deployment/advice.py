@@ -1,6 +1,7 @@
 """Advice on an accepted deployment: probable mistakes, such as layers that do not apply and conditions without devices."""
 
 from collections.abc import Iterable, Mapping
+from typing import Protocol
 
 import msgspec
 
@@ -14,6 +15,9 @@ from events.query.parse import parse as parse_query
 from events.query.text import printed_path
 from events.query.tree import Path, QuerySource, paths_of
 
+OUTRANKED = "layer-not-above-base"
+"""The rule of the advice on another deployment: a layer without a priority above a base."""
+
 
 class Advice(msgspec.Struct, frozen=True):
     """A probable mistake in a deployment. `about` is the id of the other deployment that it involves, if any."""
@@ -23,8 +27,27 @@ class Advice(msgspec.Struct, frozen=True):
     about: str = ""
 
 
+class Ranked(Protocol):
+    """A deployment, as far as its rank goes."""
+
+    @property
+    def priority(self) -> int:
+        """Its priority."""
+        ...
+
+    @property
+    def layered(self) -> bool:
+        """Whether it is a layer."""
+        ...
+
+    @property
+    def kind(self) -> ContentKind:
+        """Its kind of content."""
+        ...
+
+
 def advice(
-    name: str, document: DeploymentDocument, other_deployments: Iterable[tuple[str, DeploymentDocument]]
+    name: str, document: DeploymentDocument, other_deployments: Iterable[tuple[str, Ranked]]
 ) -> tuple[Advice, ...]:
     """Return advice on a deployment, alone and together with the other deployments.
 
@@ -96,9 +119,7 @@ def _why_never_matches(name: str, document: DeploymentDocument, text: str) -> st
     return ""
 
 
-def outranked(
-    name: str, document: DeploymentDocument, other_deployments: Iterable[tuple[str, DeploymentDocument]]
-) -> list[Advice]:
+def outranked(name: str, document: DeploymentDocument, other_deployments: Iterable[tuple[str, Ranked]]) -> list[Advice]:
     """Return advice on layers without a priority above this base, or on bases that this layer has no priority above.
 
     A layer applies only with a priority strictly above its device's base (contract/hub.md §3.3).
@@ -113,5 +134,5 @@ def outranked(
         (layer, above), (base, below) = (own, second) if document.layered else (second, own)
         if above <= below:
             text = f"layer {layer} (priority {above}) is not applied on devices of {base} (priority {below})"
-            result.append(Advice("layer-not-above-base", text, other_name))
+            result.append(Advice(OUTRANKED, text, other_name))
     return result

@@ -35,6 +35,7 @@ MODULES_MAX = 50
 
 
 _NO_ANCESTORS: Documents = {}
+_NAMES_PARENTS = frozenset({commands.RegisterDevice, commands.UpdateDevice})
 
 
 def check(command: DeviceCommand) -> None:
@@ -238,17 +239,19 @@ def _patch_twin(command: commands.PatchTwin, twin: TwinDocument) -> events.TwinP
 
 def _changing(subject: str, before: Raw, patch: JsonObject | None, root: str) -> JsonObject | None:
     """The patch, or `None` if it changes nothing."""
-    return patch if patch is not None and _is_changed(before, _merged(subject, before, patch, root)) else None
+    # By their bytes: 1, 1.0 and true are equal in Python, but their canonical bytes differ.
+    return patch if patch is not None and bytes(before) != _merged(subject, before, patch, root)[1] else None
 
 
 def _replace_twin(command: commands.ReplaceTwin, twin: TwinDocument) -> events.TwinPatched | events.TwinReplaced | None:
     subject = subject_of(command)
-    tags = _merged(subject, EMPTY, command.tags, "tags")
-    desired = _merged(subject, EMPTY, command.desired, "properties.desired")
-    if _is_changed(twin.desired, desired):
+    tags, tag_bytes = _merged(subject, EMPTY, command.tags, "tags")
+    desired, desired_bytes = _merged(subject, EMPTY, command.desired, "properties.desired")
+    if bytes(twin.desired) != desired_bytes:
         return events.TwinReplaced(tags, desired)
     # Not `TwinReplaced`, so that unchanged desired properties keep their version and their times.
-    return events.TwinPatched(tags=patch_between(section(twin.tags), tags)) if _is_changed(twin.tags, tags) else None
+    is_changed = bytes(twin.tags) != tag_bytes
+    return events.TwinPatched(tags=patch_between(section(twin.tags), tags)) if is_changed else None
 
 
 def _update_device(
@@ -278,18 +281,19 @@ def _authentication(authentication: JsonObject | None) -> JsonObject | UnsetType
     return UNSET if authentication in (None, KEYS_DECLINED) else authentication
 
 
-def _merged(subject: str, raw: Raw, patch: JsonObject, root: str) -> JsonObject:
-    """The merged section, checked against the limits."""
+def _merged(subject: str, raw: Raw, patch: JsonObject, root: str) -> tuple[JsonObject, bytes]:
+    """The merged section and its canonical bytes, checked against the limits."""
     merged = merge_patch(section(raw), patch)
-    problems = problems_of(merged, root=root, size_bytes_max=BYTES_MAX[root], references_allowed=root == "tags")
-    if problems:
-        raise errors.TwinLimitExceeded(subject, problems)
-    return merged
-
-
-def _is_changed(before: Raw, after: JsonObject) -> bool:
-    # 1, 1.0 and true are equal in Python, but their canonical bytes differ.
-    return bytes(before) != canonical.encode(after)
+    encoded = canonical.encode(merged)
+    # The section before and the patch are checked. A merge nests no deeper than the deeper of the two, so that only the size can
+    # be new, members beside the `$secret` of a reference, and nulls: a merge removes those of a patch, but not in an array. A
+    # number counts as 8 bytes, and JSON has 2 for the shortest with the character after it; everything else has at least the
+    # bytes it counts as.
+    if 4 * len(encoded) > BYTES_MAX[root] or b'"$' in encoded or b'":null' in encoded:
+        problems = problems_of(merged, root=root, size_bytes_max=BYTES_MAX[root], references_allowed=root == "tags")
+        if problems:
+            raise errors.TwinLimitExceeded(subject, problems)
+    return merged, encoded
 
 
 def needs_keys(command: object, documents: AnyDocuments) -> bool:
@@ -305,8 +309,10 @@ def needs_keys(command: object, documents: AnyDocuments) -> bool:
 
 def _ancestors(command: DeviceCommand, documents: AnyDocuments) -> Iterable[str]:
     """The devices that a command names as parents, and their ancestors as far as they are loaded."""
-    if not isinstance(command, commands.RegisterDevice | commands.UpdateDevice):
-        return
+    return _loaded_ancestors(command, documents) if type(command) in _NAMES_PARENTS else ()
+
+
+def _loaded_ancestors(command: DeviceCommand, documents: AnyDocuments) -> Iterator[str]:
     names = dict.fromkeys(parents_named(command, documents[command.device_id]))
     for _ in range(LAYERS_MAX + 1):
         yield from names
@@ -350,6 +356,8 @@ def _decide(command: DeviceCommand, documents: AnyDocuments, author: CommandAuth
 
 def _above(command: DeviceCommand, documents: AnyDocuments, scope: ScopeLike | None) -> Documents:
     """The ancestors of a device. A named parent outside the caller's scope counts as missing."""
+    if type(command) not in _NAMES_PARENTS:
+        return _NO_ANCESTORS
     above = {name: documents.get(name) for name in _ancestors(command, documents)}
     if scope is not None:
         for name in parents_named(command, documents[command.device_id]):

@@ -2,7 +2,7 @@
 
 import base64
 from collections.abc import Mapping
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast, get_args
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -106,6 +106,7 @@ class ModuleDocument(msgspec.Struct, frozen=True, omit_defaults=True):
 TwinDocument = DeviceDocument | ModuleDocument
 Document = TypeVar("Document", bound=TwinDocument)
 TwinEvent = events.TwinPatched | events.TwinReplaced | events.PropertiesReported
+_TWIN_EVENTS = frozenset(get_args(TwinEvent))
 
 _objects = msgspec.json.Decoder(dict[str, Any])
 decode_device = msgspec.json.Decoder(DeviceDocument).decode
@@ -200,10 +201,25 @@ def current_module(document: ModuleDocument | None, device: DeviceDocument) -> M
 
 def evolve_twin(document: Document, event: DeviceEvent, *, version: int, at: int) -> Document:
     """Returns a device, or a module twin (`current_module`), after an event of its twin."""
-    assert isinstance(event, events.TwinPatched | events.TwinReplaced | events.PropertiesReported)
+    assert type(event) in _TWIN_EVENTS
+    if type(event) is events.TwinPatched and event.desired is None:
+        return _with_tags(document, event.tags or {}, version=version)
     twin = OpenTwin(document)
-    twin.apply(event, version=version, at=at)
+    twin.apply(cast("TwinEvent", event), version=version, at=at)
     return twin.close()
+
+
+def _with_tags(document: Document, patch: JsonObject, *, version: int) -> Document:
+    """Returns a twin after a patch of its tags, as `OpenTwin` does it in twice the time for most events of a fleet."""
+    tags = section(document.tags)
+    _merge_into(tags, patch)
+    return msgspec.structs.replace(
+        document,
+        version=version,
+        twin_etag=document.twin_etag + 1,
+        twin_version=document.twin_version + 1,
+        tags=msgspec.Raw(canonical.encode(tags)) if tags else EMPTY,
+    )
 
 
 class OpenTwin(Generic[Document]):

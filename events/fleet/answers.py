@@ -133,6 +133,8 @@ class DeviceAnswers:
         """By module, the ordinals that have not received its section."""
         self.changed_undelivered: set[str] = set()
         self.stale = BitMap()
+        self.rejudged = BitMap()
+        """The ordinals that joined or left a set, or `undelivered`, since the counts of deployments were updated."""
 
     def reserve(self, count: int) -> None:
         """Make room for ordinals below `count`."""
@@ -215,8 +217,11 @@ class DeviceAnswers:
             "unhealthy": is_refused | (is_fresh & ~is_desired),
         }
         for name, holds in judged.items():
-            self.sets[name] -= self.stale
-            self.sets[name] |= BitMap(ordinals[holds])
+            members = self.sets[name]
+            # Most reports repeat what is known; the sets then stay, and no deployment is counted again.
+            if difference := (members & self.stale) ^ BitMap(ordinals[holds]):
+                members ^= difference
+                self.rejudged |= difference
         self.stale = BitMap()
 
     def _deliver(self, ordinals: Numbers, inverse: npt.NDArray[np.intp], expected: list[Expected]) -> Truths:
@@ -233,6 +238,7 @@ class DeviceAnswers:
             previous = self.undelivered.get(name, BitMap())
             members = (previous - self.stale) | by_name.get(name, BitMap())
             if members != previous:
+                self.rejudged |= members ^ previous
                 self.changed_undelivered.add(name)
                 self.undelivered[name] = members
                 if not members:

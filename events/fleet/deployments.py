@@ -1,8 +1,9 @@
 """The deployments of a partition, with parsed conditions, in the order of their rank."""
 
 import base64
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, assert_never
 
@@ -49,6 +50,7 @@ from events.rollout.plan import RolloutPlan
 from events.rollout.state import ROLLOUT
 
 CONTENT_KEY = "modulesContent"
+_FEW = 16
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -221,7 +223,7 @@ class Deployments:
                 self.watch.add(name, new.target.paths, new.target.values)
         if changes:
             self.names = +self.names
-            self._rank()
+            self._rank_changed(changes.values())
         return changes
 
     def _evolved(self, events: Iterable[tuple[int, str, TargetingEvent]]) -> dict[str, Deployment | None]:
@@ -233,7 +235,7 @@ class Deployments:
         return after
 
     def _rank(self) -> None:
-        self.has_phased: bool = any(isinstance(deployment.admission, Phased) for deployment in self.by_id.values())
+        self.phased = sum(isinstance(deployment.admission, Phased) for deployment in self.by_id.values())
         ranked = sorted(self.by_id.values(), key=lambda deployment: deployment.rank)
         edge = [deployment for deployment in ranked if deployment.kind is ContentKind.EDGE]
         self.layers_ascending = [deployment for deployment in edge if deployment.layered]
@@ -241,13 +243,36 @@ class Deployments:
         self.own_ascending = [deployment for deployment in ranked if deployment.kind is ContentKind.DEVICE]
         self.of_modules_ascending = [deployment for deployment in ranked if deployment.kind is ContentKind.MODULE]
 
+    def _rank_changed(self, changes: Collection[DeploymentChange]) -> None:
+        """As `_rank` after these changes."""
+        # Sorting thousands of deployments takes milliseconds for each partition, and most batches change one.
+        if len(changes) > _FEW:
+            self._rank()
+            return
+        for change in changes:
+            for deployment, is_added in ((change.before, False), (change.after, True)):
+                if deployment is None:
+                    continue
+                self.phased += (1 if is_added else -1) * isinstance(deployment.admission, Phased)
+                name, key = _list_of(deployment)
+                # A new list: others share the old one.
+                deployments = list(getattr(self, name))
+                at = bisect_left(deployments, key(deployment), key=key)
+                deployments[at : at + (not is_added)] = [deployment] if is_added else []
+                setattr(self, name, deployments)
+
+    @property
+    def has_phased(self) -> bool:
+        """Whether a deployment admits devices in phases."""
+        return self.phased > 0
+
     def adopt(self, other: "Deployments") -> None:
         """Become an independent copy of another one of the same partition."""
         self.by_id = dict(other.by_id)
         # `apply` replaces these lists and never changes them, so both can share them.
         self.layers_ascending, self.bases_descending = other.layers_ascending, other.bases_descending
         self.own_ascending, self.of_modules_ascending = other.own_ascending, other.of_modules_ascending
-        self.has_phased, self.has_had_own = other.has_phased, other.has_had_own
+        self.phased, self.has_had_own = other.phased, other.has_had_own
         self.watch.adopt(other.watch)
         self.names = Counter(other.names)
 
@@ -322,6 +347,28 @@ class Deployments:
         """The ordinals of the devices in this partition."""
         data = devices.get(str(self._number))
         return BitMap() if data is None else from_bytes(base64.b64decode(data))
+
+
+def _ascending(deployment: Deployment) -> tuple[int, int]:
+    return deployment.rank
+
+
+def _descending(deployment: Deployment) -> tuple[int, int]:
+    priority, created = deployment.rank
+    return -priority, -created
+
+
+def _list_of(deployment: Deployment) -> tuple[str, Callable[[Deployment], tuple[int, int]]]:
+    """The list of `Deployments` that a deployment is in, and its sort key."""
+    match deployment.kind:
+        case ContentKind.EDGE if deployment.layered:
+            return "layers_ascending", _ascending
+        case ContentKind.EDGE:
+            return "bases_descending", _descending
+        case ContentKind.DEVICE:
+            return "own_ascending", _ascending
+        case _:
+            return "of_modules_ascending", _ascending
 
 
 def _named(deployment: Deployment | None) -> frozenset[Path]:

@@ -25,6 +25,7 @@ from events.fleet.answers import Expected
 from events.fleet.assigner import Assigner
 from events.fleet.assignments import AssignmentChange, AssignmentMove, MergeCache
 from events.fleet.configuration import AGENT, HUB
+from events.fleet.deployment_status import DeploymentStatuses
 from events.fleet.deployments import CONTENT_KEY, DeploymentChange, deployment_of, paths_in, targeting_events
 from events.fleet.errors import CannotApply
 from events.fleet.index import DEVICE_ID
@@ -46,6 +47,7 @@ class Partition(PartitionState):
         self._expected: dict[int, Expected] = {}
         self._assigner = Assigner(self, merge or MergeCache())
         self.metrics = PartitionMetrics(self)
+        self.statuses = DeploymentStatuses(self)
 
     # -- applying the partition's own events
 
@@ -241,6 +243,7 @@ class Partition(PartitionState):
                 self.metrics.define(change.after.created, name, change.after.metrics)
         self.metrics.update(changes.sets, changes.touched, changes.renewed | changes.gone, status)
         self.answers.judge(self.assignment_of, self._expected_of)
+        self.statuses.update()
         if not moves:
             return None
         self.assignment_changes += 1
@@ -274,6 +277,7 @@ class Partition(PartitionState):
             self.assignments.move(old, new, len(members))
             self.assignment_of.put(np.array(members, dtype=np.uint32), new)
             self.answers.stale |= members
+            self.statuses.move(before, after, members)
             if after.stack != before.stack:
                 self.notes.note(before, after, members)
             moves.append(AssignmentMove.of(before, after, members))

@@ -121,6 +121,8 @@ class Targets:
         self._eligible_modules: dict[str, dict[str, BitMap]] = {}
         self.changed: set[tuple[int, str]] = set()
         """The targets that changed since the last commit: position of the deployment's creation, and the stored name."""
+        self.retargeted: set[str] = set()
+        """The deployments of which other devices are targeted or run them, since their counts were updated."""
 
     def stored(self, name: str) -> BitMap | None:
         """The devices that are stored under a name, `prod` or `prod/module` if it is for any module; `None` if nothing is."""
@@ -173,6 +175,7 @@ class Targets:
             old, new = self.eligible.pop(name, BitMap()), BitMap()
             self.members.pop(name, None)
             self.changed |= {(deployment.created, name) for deployment in (before, after) if deployment is not None}
+            self.retargeted.add(name)
             if after is not None:
                 self.members[name] = after.target.select(self._index, self._candidates(after))
                 new = self.eligible[name] = self._admitted(after, self.members[name])
@@ -207,6 +210,7 @@ class Targets:
             concerned[deployment.kind] |= difference
             target ^= difference
             self.changed.add((deployment.created, name))
+            self.retargeted.add(name)
             self.eligible[name] = self._admitted(deployment, target)
 
     def _candidates(self, deployment: Deployment) -> BitMap:
@@ -253,7 +257,7 @@ class Targets:
                 self._put_module(after, module, after.target_in(module).select(self._index, members))
         for deployment, modules in ((before, targets), (after, self.of_modules.get(name, {}))):
             if deployment is not None:
-                names = {deployment.id, *(_stored_name(deployment, module) for module in modules)}
+                names = {deployment.id, *(stored_name(deployment, module) for module in modules)}
                 self.changed |= {(deployment.created, stored) for stored in names}
         present = self._eligible_modules.get(name, {})
         same_but_target = before is not None and after is not None and before.rank == after.rank
@@ -307,7 +311,8 @@ class Targets:
         if difference:
             concerned[module] |= difference
             self._put_module(deployment, module, target ^ difference)
-            self.changed.add((deployment.created, _stored_name(deployment, module)))
+            self.changed.add((deployment.created, stored_name(deployment, module)))
+            self.retargeted.add(deployment.id)
 
     def _put_module(self, deployment: Deployment, module: str, members: BitMap) -> None:
         admitted = self._admitted(deployment, members)
@@ -319,7 +324,7 @@ class Targets:
                 sets.pop(module, None)
 
 
-def _stored_name(deployment: Deployment, module: str) -> str:
+def stored_name(deployment: Deployment, module: str) -> str:
     """`prod/m`: the stored name of a target; `prod` for a deployment to one module."""
     return f"{deployment.id}/{module}" if deployment.module == EVERY_MODULE else deployment.id
 

@@ -12,6 +12,8 @@ from events.log.documents import DeviceDocuments, Documents, FleetDocuments, app
 from events.log.fleet_events import FleetEventReader
 from events.log.keys import FLEET, device_of, partition_of
 from events.log.port import Event, Log, Stored, read_all
+from events.log.rank_follower import read_ranked
+from events.log.ranked_deployments import RankedDeployments
 from events.log.raw import RawStreams
 from events.log.scan import events_of
 
@@ -75,9 +77,7 @@ class LogAt:
         """Raise `PastIsFixed`: nothing is appended in the past."""
         raise PastIsFixed
 
-    def clear_wake(self, _stream: int) -> NoReturn:
-        """Raise `PastIsFixed`: no worker is woken in the past."""
-        raise PastIsFixed
+    begin_append = append
 
     def load(self, subjects: Sequence[str], *, fleet: bool = False) -> list[Stored]:
         """Snapshots of subjects as they were, and heads as their documents give them."""
@@ -102,6 +102,10 @@ class LogAt:
 
     # Heads without a document are not needed in the past.
     subjects_with_events = subjects
+
+    def ranked_deployments(self) -> RankedDeployments:
+        """The ranks of the deployments as they were."""
+        return read_ranked(self)
 
     def head(self, stream: int) -> int:
         """The last position of a stream at the point in time."""

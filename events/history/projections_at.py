@@ -303,6 +303,12 @@ class ProjectionsAt(LoadedProjections):
         """Raise `PastIsFixed`: nothing is committed in the past."""
         raise PastIsFixed
 
+    commit_each = commit
+
+    def states(self, partitions: Sequence[int]) -> dict[int, tuple[Checkpoint, Blocked | None]]:
+        """How far several partitions were; none is blocked in the past."""
+        return {partition: (self.checkpoint(partition), None) for partition in partitions}
+
     @override
     def assignment_changes(self, partition: int, *, after: int, limit: int) -> Sequence[AssignmentEntry]:
         """Assignment changes at positions after + 1 and on that were decided by then, and the implied one."""
@@ -316,6 +322,10 @@ class ProjectionsAt(LoadedProjections):
 
     def blocked(self, _partition: int) -> None:
         """No partition is blocked in the past."""
+
+    def blocked_among(self, _partitions: Sequence[int]) -> dict[int, Blocked]:
+        """Return nothing: no partition is blocked in the past."""
+        return {}
 
     def block(self, _partition: int, _blocked: Blocked | None) -> NoReturn:
         """Raise `PastIsFixed`: no partition is blocked in the past."""

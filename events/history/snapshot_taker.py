@@ -33,8 +33,8 @@ class SnapshotTaker:
         Raises:
             LogUnavailable, ObjectStoreUnavailable: Redis or the object store did not answer.
         """
-        for number in range(self._log.partitions if self._every_events else 0):
-            checkpoint = self._projections.checkpoint(number)
+        states = self._projections.states(range(self._log.partitions)) if self._every_events else {}
+        for number, (checkpoint, _) in states.items():
             position = checkpoint.vector.partition
             # A snapshot has the documents of all devices. For many devices it is worth its size only after more events.
             enough = max(self._every_events, checkpoint.ordinals // _ORDINALS_PER_EVENT)

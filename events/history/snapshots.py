@@ -32,7 +32,7 @@ _Packed = tuple[int, bytes]
 """The size of data in bytes, and the data, compressed."""
 
 
-class _File(msgspec.Struct, frozen=True, array_like=True):
+class _SnapshotFile(msgspec.Struct, frozen=True, array_like=True):
     """The content of a file: log and partition, the stored form, and the documents of devices and modules by subject.
 
     `entry_digests` are those of the last entries that it includes: of the partition, of the fleet, of the assignment changes.
@@ -74,7 +74,7 @@ class Snapshots:
             LogLostItsTail: an entry whose digest it needs is missing: lost, or skipped and deleted.
             SegmentMissing, SegmentDamaged, LogUnavailable: such an entry cannot be read.
         """
-        file = _File(
+        file = _SnapshotFile(
             self._epoch,
             number,
             self._entry_digests(number, stored.checkpoint),
@@ -144,7 +144,7 @@ class Snapshots:
         if hashlib.sha256(body).digest() != data[len(_MAGIC) : start]:
             raise SnapshotDamaged(file_name, "its SHA-256 digest does not match")
         try:
-            file = msgspec.msgpack.decode(body, type=_File)
+            file = msgspec.msgpack.decode(body, type=_SnapshotFile)
             if (file.epoch, file.partition) != (self._epoch, number):
                 raise SnapshotDamaged(file_name, f"it belongs to {name(file.partition)} of the log {file.epoch}")
             stored = msgspec.msgpack.decode(_unpacked(file.stored_partition), type=StoredPartition)

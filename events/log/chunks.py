@@ -5,11 +5,12 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from events import canonical
-from events.device.events import ConfigurationSet, DeviceEvent
+from events.device.events import ConfigurationSet
 from events.log.errors import EventTooLarge
-from events.log.port import CHUNK_BYTES_MAX, CHUNK_EVENTS_MAX, Proposed, stream_of
+from events.log.port import CHUNK_BYTES_MAX, CHUNK_EVENTS_MAX, DEVICE_EVENTS, Proposed, stream_of
 
 _OVERHEAD_BYTES = 64
+_OF_TWINS = DEVICE_EVENTS - {ConfigurationSet}
 _TWIN_BYTES_FEW = CHUNK_BYTES_MAX // 8
 """Up to this size of its document, the event of a twin is not measured before its batch is sent."""
 
@@ -23,7 +24,9 @@ class Piece(msgspec.Struct, frozen=True):
 
 
 def _size(proposed: Proposed, data: bytes) -> int:
-    size = _OVERHEAD_BYTES + len(data) + sum(len(document or b"") for _, document in proposed.snapshots)
+    size = _OVERHEAD_BYTES + len(data)
+    for _, document in proposed.snapshots:
+        size += 0 if document is None else len(document)
     if size > CHUNK_BYTES_MAX:
         raise EventTooLarge(proposed.subject, size, CHUNK_BYTES_MAX)
     return size
@@ -38,22 +41,22 @@ def check_size(proposed: Proposed) -> None:
     # Manifests, the sets of a rollout and the deployments of a group reach 1 MiB; so does the twin of a device, whose empty
     # texts, objects and arrays count nothing against its limits (contract/hub.md §6). To encode every event of a small device
     # a second time would find nothing.
-    is_of_twin = isinstance(proposed.event, DeviceEvent) and not isinstance(proposed.event, ConfigurationSet)
-    if not is_of_twin or any(
+    if type(proposed.event) not in _OF_TWINS or any(
         document is not None and len(document) > _TWIN_BYTES_FEW for _, document in proposed.snapshots
     ):
         _size(proposed, canonical.encode(proposed.event))
 
 
-def _together(batch: Sequence[Proposed]) -> Iterator[list[int]]:
-    indices: list[int] = []
-    for index, proposed in enumerate(batch):
-        if indices and not proposed.follows:
-            yield indices
-            indices = []
-        indices.append(index)
-    if indices:
-        yield indices
+class _OpenPiece:
+    """A piece that further events may come into, with its bytes."""
+
+    __slots__ = ("data", "indices", "size")
+
+    def __init__(self) -> None:
+        self.indices, self.data, self.size = list[int](), list[bytes](), 0
+
+    def closed(self, stream: int) -> Piece:
+        return Piece(stream, tuple(self.indices), tuple(self.data))
 
 
 def split(batch: Sequence[Proposed], *, partitions: int) -> Iterator[Piece]:
@@ -64,20 +67,28 @@ def split(batch: Sequence[Proposed], *, partitions: int) -> Iterator[Piece]:
     """
     # A chunk's id is the batch's command id and the chunk's number. A batch that is sent again after a lost answer must fall
     # into the same chunks, or the log would take a chunk it has for a new one.
-    open_pieces: dict[int, tuple[list[int], list[bytes], int]] = {}
-    for together in _together(batch):
-        data = [canonical.encode(batch[index].event) for index in together]
-        size = sum(_size(batch[index], encoded_event) for index, encoded_event in zip(together, data, strict=True))
-        first = batch[together[0]]
+    open_pieces: dict[int, _OpenPiece] = {}
+    start, count = 0, len(batch)
+    while start < count:
+        first = batch[start]
+        encoded_event = canonical.encode(first.event)
+        data, size, end = [encoded_event], _size(first, encoded_event), start + 1
+        while end < count and batch[end].follows:
+            data.append(canonical.encode(batch[end].event))
+            size += _size(batch[end], data[-1])
+            end += 1
         if size > CHUNK_BYTES_MAX:
             raise EventTooLarge(first.subject, size, CHUNK_BYTES_MAX)
         stream = stream_of(first.subject, first.event, partitions=partitions)
-        indices, encoded, total = open_pieces.get(stream, ([], [], 0))
-        if len(indices) + len(together) > CHUNK_EVENTS_MAX or total + size > CHUNK_BYTES_MAX:
-            yield Piece(stream, tuple(indices), tuple(encoded))
-            indices, encoded, total = [], [], 0
-        indices += together
-        encoded += data
-        open_pieces[stream] = (indices, encoded, total + size)
-    for stream, (indices, encoded, _) in open_pieces.items():
-        yield Piece(stream, tuple(indices), tuple(encoded))
+        piece = open_pieces.get(stream)
+        if piece is None:
+            piece = open_pieces[stream] = _OpenPiece()
+        elif len(piece.data) + len(data) > CHUNK_EVENTS_MAX or piece.size + size > CHUNK_BYTES_MAX:
+            yield piece.closed(stream)
+            piece = open_pieces[stream] = _OpenPiece()
+        piece.indices += range(start, end)
+        piece.data += data
+        piece.size += size
+        start = end
+    for stream, piece in open_pieces.items():
+        yield piece.closed(stream)

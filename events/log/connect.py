@@ -1,6 +1,6 @@
 """Connects to Redis by a URL, checks its server, and reports its temporary failures as `LogUnavailable`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, cast
 from urllib.parse import unquote
@@ -12,6 +12,7 @@ from redis.exceptions import NoPermissionError, RedisClusterException, RedisErro
 from redis.retry import Retry
 
 from events.log.errors import LogUnavailable, UnsafeRedis
+from events.redis_cluster import ClusterClient
 from events.redis_errors import unavailable_as
 
 Client = Redis | RedisCluster
@@ -53,12 +54,13 @@ def _cluster(address: str, *, ssl: bool, timeout_seconds: float) -> RedisCluster
     credentials, _, nodes = address.rpartition("@")
     username, _, password = credentials.partition(":")
     try:
-        return RedisCluster(
-            startup_nodes=[
+        return ClusterClient(
+            [
                 ClusterNode(host, int(port))  # type: ignore[no-untyped-call]
                 for host, _, port in (node.rpartition(":") for node in nodes.split(","))
             ],
             socket_timeout=timeout_seconds,
+            socket_connect_timeout=timeout_seconds,
             username=unquote(username) or None,
             password=unquote(password) or None,
             ssl=ssl,
@@ -83,9 +85,22 @@ def newest_position(client: Client, stream_key: str) -> int:
     Raises:
         LogUnavailable: Redis did not answer.
     """
+    (position,) = newest_positions(client, [stream_key])
+    return position
+
+
+def newest_positions(client: Client, stream_keys: Sequence[str]) -> list[int]:
+    """The position of the newest entry of each stream in Redis, 0 for an empty stream; in one round trip.
+
+    Raises:
+        LogUnavailable: Redis did not answer.
+    """
     with answering():
-        newest = entries_of(client.xrevrange(stream_key, count=1))
-    return position_of(newest[0][0]) if newest else 0
+        pipe: Any = client.pipeline(transaction=False)
+        for stream_key in stream_keys:
+            pipe.xrevrange(stream_key, count=1)
+        answers = map(entries_of, pipe.execute())
+    return [position_of(newest[0][0]) if newest else 0 for newest in answers]
 
 
 # -- checks of a server: it keeps the events that it acknowledged, and accepts writes

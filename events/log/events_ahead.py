@@ -28,14 +28,20 @@ class EventsAhead:
         after: int = 0,
         seen: Callable[[Sequence[Envelope[Any]]], None] | None = None,
         stops: Sequence[int] = (),
+        first: Sequence[Envelope[Event]] = (),
     ) -> None:
-        """`seen` is called with the events of each batch. A batch ends at the next of the `stops`, which are in rising order."""
+        """`seen` is called with the events of each batch. A batch ends at the next of the `stops`, which are in rising order.
+
+        `first` are the events after `after` that the caller has read already.
+        """
         self._stops = deque(stops)
         self._log, self._stream, self._skips, self._seen = log, stream, skips, seen
         self._ahead, self._next, self._read = list[Envelope[Event]](), 0, after
         self.skipped: list[int] = []
         self.stopped: UnreadableEvent | LogLostItsTail | None = None
         """Why reading stopped: an event that cannot be read and is not skipped."""
+        if first:
+            self._put(first)
 
     def read_on(self) -> bool:
         """Read the next batch; false if the position stays, at the head or before an event that cannot be read."""
@@ -43,6 +49,10 @@ class EventsAhead:
         batch = self._readable()
         if not batch:
             return self._read > before
+        self._put(batch)
+        return True
+
+    def _put(self, batch: Sequence[Envelope[Event]]) -> None:
         self._read = batch[-1].position
         skips = self._skips()
         if skips:
@@ -51,9 +61,8 @@ class EventsAhead:
             batch = [envelope for envelope in batch if envelope.position not in skips] if gone else batch
         if self._seen is not None:
             self._seen(batch)
-        self._ahead = self._ahead[self._next :] + batch if self._next < len(self._ahead) else batch
+        self._ahead = [*self._ahead[self._next :], *batch] if self._next < len(self._ahead) else list(batch)
         self._next = 0
-        return True
 
     def _readable(self) -> list[Envelope[Event]]:
         limit = self._limit()

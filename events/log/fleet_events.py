@@ -116,10 +116,14 @@ class FleetEventReader:
 
     def _read(self, limit: int) -> Sequence[Envelope[Any]]:
         more = self._log.read(FLEET, after=len(self._events), limit=limit) if limit else []
-        for envelope in more:
+        self.put(more)
+        return more
+
+    def put(self, envelopes: Sequence[Envelope[Any]]) -> None:
+        """Add the events after `position` that the caller has read."""
+        for envelope in envelopes:
             self._events.append(envelope)
             self._note(envelope)
-        return more
 
     def _note(self, envelope: Envelope[Any]) -> None:
         event = envelope.event

@@ -11,9 +11,9 @@ from events.log.codec import decode_entry, type_of
 from events.log.errors import Fenced, LogLostItsTail
 from events.log.events import LOG_SUBJECT, LogInitialised
 from events.log.keys import FLEET, PARTITIONS_DEFAULT, device_of, name, partition_of
-from events.log.port import AT_APPEND, Chunk, Conflicted, Event, Head, Log, Proposed, Stored, Written
-
-_AT_APPEND = b'_at":%d' % AT_APPEND
+from events.log.port import Chunk, Conflicted, Event, Head, Log, Proposed, Stored, Written, with_time
+from events.log.rank_follower import RankFollower
+from events.log.ranked_deployments import RankedDeployments
 
 
 class _Stream:
@@ -21,10 +21,10 @@ class _Stream:
         self.entries: list[dict[bytes, bytes]] = []
         self.heads: dict[str, Head] = {}
         self.snapshots: dict[str, bytes] = {}
-        self.commands: dict[str, tuple[int, tuple[int, ...]]] = {}
+        self.commands: dict[str, tuple[int, int, int]] = {}
+        """Of each chunk and command: its first position, the number of its events, and their time."""
         self.at = 0
         self.fence = 0
-        self.wake = False
 
 
 class MemoryLog(Log):
@@ -34,6 +34,7 @@ class MemoryLog(Log):
         self.partitions = partitions
         self.epoch = epoch
         self._streams = {stream: _Stream() for stream in (FLEET, *range(partitions))}
+        self._ranks = RankFollower(self)
         event = LogInitialised(epoch, partitions)
         self.append([Proposed(LOG_SUBJECT, 0, event)], command_id="initialise", by=Principal.parse("system:log"), at=at)
 
@@ -55,8 +56,8 @@ class MemoryLog(Log):
             stream, chunk_id = self._streams[piece.stream], f"{command_id}:{number}"
             # The same order as in append.lua, which has the reasons; tests/log/test_contract.py runs over both.
             if chunk_id in stream.commands:
-                first, versions = stream.commands[chunk_id]
-                chunks.append(Written(piece.stream, piece.indices, first, versions, repeated=True, woke=False))
+                first, _, appended_at = stream.commands[chunk_id]
+                chunks.append(Written(piece.stream, piece.indices, first, appended_at, repeated=True, woke=False))
                 continue
             if fence is not None:
                 if fence < stream.fence:
@@ -79,16 +80,15 @@ class MemoryLog(Log):
                     if document is None:
                         stream.snapshots.pop(subject, None)
                     else:
-                        stream.snapshots[subject] = document.replace(_AT_APPEND, b'_at":%d' % stream.at)
+                        stream.snapshots[subject] = with_time(document, stream.at)
             stream.heads |= heads
-            stream.commands[chunk_id] = (first, versions)
-            for position, (proposed, version) in enumerate(zip(proposals, versions, strict=True), first):
+            stream.commands[chunk_id] = (first, len(proposals), stream.at)
+            for position, proposed in enumerate(proposals, first):
                 if proposed.command_id:
-                    began, before = stream.commands.get(proposed.command_id, (position, ()))
-                    stream.commands[proposed.command_id] = (began, (*before, version))
-            woke = piece.stream == FLEET or not stream.wake
-            stream.wake = True
-            chunks.append(Written(piece.stream, piece.indices, first, versions, repeated=False, woke=woke))
+                    began, before, _ = stream.commands.get(proposed.command_id, (position, 0, 0))
+                    stream.commands[proposed.command_id] = (began, before + 1, stream.at)
+            # No worker follows a log in memory.
+            chunks.append(Written(piece.stream, piece.indices, first, stream.at, repeated=False, woke=True))
         return tuple(chunks)
 
     @override
@@ -102,7 +102,7 @@ class MemoryLog(Log):
     @override
     def remembered(self, stream: int, command_ids: Sequence[str]) -> list[int]:
         commands = self._streams[stream].commands
-        return [len(commands[command_id][1]) if command_id in commands else 0 for command_id in command_ids]
+        return [commands[command_id][1] if command_id in commands else 0 for command_id in command_ids]
 
     @override
     def snapshots(self, partition: int, subjects: Sequence[str]) -> list[bytes | None]:
@@ -117,6 +117,10 @@ class MemoryLog(Log):
     @override
     def subjects_with_events(self, stream: int) -> Iterable[str]:
         return list(self._streams[stream].heads)
+
+    @override
+    def ranked_deployments(self) -> RankedDeployments:
+        return self._ranks.current()
 
     @override
     def head(self, stream: int) -> int:
@@ -139,10 +143,6 @@ class MemoryLog(Log):
     @override
     def position_at(self, stream: int, at: int) -> int:
         return sum(int(fields[b"at"]) <= at for fields in self._streams[stream].entries)
-
-    @override
-    def clear_wake(self, stream: int) -> None:
-        self._streams[stream].wake = False
 
 
 def _check(stream: _Stream, proposals: Sequence[Proposed]) -> tuple[dict[str, Head], tuple[int, ...], list[str]]:

@@ -1,6 +1,6 @@
 """The interface of a log, which Redis implements, and memory for tests and backtests."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol, get_args
 
 import msgspec
@@ -11,6 +11,7 @@ from events.device.events import DeviceEvent
 from events.envelope import Envelope, Principal
 from events.log.events import LogEvent
 from events.log.keys import FLEET, device_of, partition_of
+from events.log.ranked_deployments import RankedDeployments
 from events.readiness.events import WaiverEvent
 from events.rollout.events import RolloutEvent
 from events.update.events import GroupEvent, UpdateEvent
@@ -40,9 +41,14 @@ RESTRICTED_KINDS = frozenset(kind.__name__ for union in (AccessEvent, WebhookEve
 """Kinds that show who has access and which webhooks exist; only callers who may manage both receive them."""
 
 
+# A test of an event's type against the union would compare it with each of its 11 types.
+DEVICE_EVENTS: frozenset[type[Event]] = frozenset(get_args(DeviceEvent))
+"""The types of events in the streams of partitions."""
+
+
 def stream_of(subject: str, event: Event, *, partitions: int) -> int:
     """The stream of an event: the partition of its device, or the fleet's stream for all other concepts."""
-    return partition_of(device_of(subject), partitions) if isinstance(event, DeviceEvent) else FLEET
+    return partition_of(device_of(subject), partitions) if type(event) in DEVICE_EVENTS else FLEET
 
 
 # A script blocks every other client of the server: one with 20,000 events stalled Redis for 0.24 to 0.31 s. From 100 events
@@ -53,6 +59,15 @@ CHUNK_BYTES_MAX = 1 << 20
 # Integers of twins end at ±2^52 (contract/hub.md §6) and this is no float, so no data holds it (docs/decisions/0010).
 AT_APPEND = 2**53 + 1
 """The placeholder in a snapshot's `…_at` members for the time of the event, which only the append knows: it may raise it."""
+
+
+_AT_APPEND = b'_at":%d' % AT_APPEND
+
+
+def with_time(document: bytes, at: int) -> bytes:
+    """A snapshot of a `Proposed` as the append stores it: with the time of its event, in milliseconds."""
+    # A quote before the colon cannot stand so inside a JSON string.
+    return document.replace(_AT_APPEND, b'_at":%d' % at)
 
 
 class Head(msgspec.Struct, frozen=True):
@@ -97,12 +112,15 @@ class Proposed(msgspec.Struct, frozen=True):
 
 
 class Written(msgspec.Struct, frozen=True):
-    """A chunk is in the log, at `first_position` and the positions after it; `repeated`: it was there before this call."""
+    """A chunk is in the log, at `first_position` and the positions after it; `repeated`: it was there before this call.
+
+    `at` is the time of its events, in milliseconds.
+    """
 
     stream: int
     indices: tuple[int, ...]
     first_position: int
-    versions: tuple[int, ...]
+    at: int
     repeated: bool
     woke: bool
 
@@ -140,8 +158,8 @@ class Log(Protocol):
 
         Each chunk is atomic, and is written at most once per `command_id`: sending the same batch again completes it.
         `indices` of a chunk point into `batch`; the order within a stream is kept. `at` (milliseconds) is raised to the
-        time of the previous event where it is smaller. `woke` is true for the chunk that set its partition's wake flag;
-        its caller must enqueue a job for the partition.
+        time of the previous event where it is smaller. `woke` is true for a chunk whose stream no worker
+        follows and for which none was woken lately; its caller must wake the workers.
 
         Raises:
             LogUnavailable: Redis did not answer. The batch may or may not be in the log; send the same batch again.
@@ -149,6 +167,24 @@ class Log(Protocol):
             Fenced: another process with a higher fence has written to this stream.
         """
         ...
+
+    def begin_append(
+        self,
+        batch: Sequence[Proposed],
+        *,
+        command_id: str,
+        by: Principal,
+        at: int,
+        cause: str = "",
+        fence: int | None = None,
+    ) -> Callable[[], tuple[Chunk, ...]]:
+        """As `append`, without waiting for the answers: the function that it returns does, and must be called once.
+
+        Raises:
+            LogUnavailable, EventTooLarge, Fenced: as `append`; the returned function raises them too.
+        """
+        chunks = self.append(batch, command_id=command_id, by=by, at=at, cause=cause, fence=fence)
+        return lambda: chunks
 
     def load(self, subjects: Sequence[str], *, fleet: bool = False) -> list[Stored]:
         """Heads and snapshots of devices and modules, or of subjects of the fleet's stream; `Stored()` for an unknown one."""
@@ -173,6 +209,10 @@ class Log(Protocol):
         """Every subject of a stream that has a head, with or without a snapshot, in no particular order."""
         ...
 
+    def ranked_deployments(self) -> RankedDeployments:
+        """The ranks of the deployments, the caller's own writes included. The cost follows what was written since the last call."""
+        ...
+
     def head(self, stream: int) -> int:
         """Position of the newest event of a stream; 0 for an empty stream."""
         ...
@@ -192,10 +232,6 @@ class Log(Protocol):
 
     def position_at(self, stream: int, at: int) -> int:
         """The last position whose time is <= `at` (milliseconds); 0 if there is none."""
-        ...
-
-    def clear_wake(self, stream: int) -> None:
-        """Delete the wake flag of a partition. A worker that reads the stream afterwards sees every event appended before."""
         ...
 
 

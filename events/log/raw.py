@@ -12,7 +12,7 @@ from events.log.archive.manifest import Segment
 from events.log.archive.notes import Notes, location_of, notes_of
 from events.log.archive.segment import SegmentFile, open_part, open_whole
 from events.log.codec import decode_entry
-from events.log.connect import Client, newest_position
+from events.log.connect import Client, newest_position, newest_positions
 from events.log.entries import RawEntry, in_stream, key_of
 from events.log.errors import LogLostItsTail, ObjectStoreUnavailable, SegmentMissing
 from events.log.object_store import ObjectStore
@@ -64,6 +64,10 @@ class RawStreams:
         """The newest position of a stream; 0 for an empty stream."""
         # trim.lua never removes the newest entry, so Redis knows the head without the archive.
         return newest_position(self.client, key_of(stream))
+
+    def heads(self, streams: Sequence[str]) -> dict[str, int]:
+        """`head` of each of these streams, in one round trip."""
+        return dict(zip(streams, newest_positions(self.client, [*map(key_of, streams)]), strict=True))
 
     def read(self, stream: str, *, after: int, limit: int = BATCH_ENTRIES) -> list[RawEntry]:
         """At most `limit` entries from position after + 1 on, undecoded.

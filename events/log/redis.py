@@ -1,7 +1,8 @@
 """The log in Redis Streams: every append is one script over one stream."""
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any, cast
 
@@ -12,24 +13,43 @@ from typing_extensions import override
 
 from events.envelope import Envelope, Principal
 from events.log.chunks import Piece, split
-from events.log.codec import type_of
-from events.log.connect import Client, answering
+from events.log.claims import WOKEN_MS
+from events.log.codec import decode_entry, type_of
+from events.log.connect import Client, Entries, answering, position_of
 from events.log.entries import in_stream
-from events.log.errors import Fenced, LogLostItsTail
+from events.log.errors import Fenced, LogLostItsTail, UnreadableEvent
+from events.log.exchange import Command, Exchange
 from events.log.failpoints import FailPoint, reached
 from events.log.keys import FLEET, device_of, key, name, partition_of
 from events.log.port import Chunk, Conflicted, Event, Head, Log, Proposed, Stored, Written
+from events.log.rank_follower import RankFollower
+from events.log.ranked_deployments import RankedDeployments
 from events.log.raw import RawStreams
+from events.log.subject_record import decode_document, decode_record, encode_document, has_document, has_events
+from events.redis_cluster import hash_fields
 
 COMMANDS_REMEMBERED_MS = 24 * 3600 * 1000
 COMMANDS_REMEMBERED_MAX = 100_000
 
-_answers = msgspec.json.Decoder(tuple[int, tuple[int, ...]])
-"""What the script remembers of a chunk or a command: its first position, and the version of each of its events."""
 
-_SCRIPT = files("events.log").joinpath("append.lua").read_text(encoding="utf-8")
-_SHA = hashlib.sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
-_KEYS = ("log", "heads", "snapshots", "meta", "wake", "commands", "commands:times")
+class _ScriptText:
+    """A script of this package. A call sends its digest of 40 bytes, and its text only to a server that does not have it."""
+
+    def __init__(self, file: str) -> None:
+        self._text = files("events.log").joinpath(file).read_text(encoding="utf-8")
+        self._sha = hashlib.sha1(self._text.encode(), usedforsecurity=False).hexdigest()
+
+    def call(self, keys: Sequence[str], *arguments: Any) -> Command:
+        return ("EVALSHA", self._sha, len(keys), *keys, *arguments)
+
+    def with_text(self, call: Command) -> Command:
+        return ("EVAL", self._text, *call[2:])
+
+
+_APPEND = _ScriptText("append.lua")
+_KEYS = ("log", "subjects", "meta", "wake", "commands", "commands:times")
+_POLL_SECONDS = 0.02
+"""Between two reads of the streams of a cluster; a round over 17 streams on three nodes takes 1 to 2 ms."""
 _IN_FLIGHT = 32
 """Chunks of a batch that are sent in one pipeline, which holds their arguments in memory: at most 32 MiB."""
 
@@ -39,7 +59,7 @@ class RedisLog(Log):
 
     def __init__(self, client: Client, *, partitions: int, epoch: str) -> None:
         self.client, self.partitions, self.epoch = client, partitions, epoch
-        self._streams = RawStreams(client)
+        self._streams, self._ranks = RawStreams(client), RankFollower(self)
 
     # -- writing
 
@@ -54,49 +74,55 @@ class RedisLog(Log):
         cause: str = "",
         fence: int | None = None,
     ) -> tuple[Chunk, ...]:
-        # A list: an event that is too large is an error before the first chunk is sent, and leaves no trace in the log.
-        pieces = list(split(batch, partitions=self.partitions))
-        chunks: list[Chunk] = []
-        for start in range(0, len(pieces), _IN_FLIGHT):
-            in_flight = pieces[start : start + _IN_FLIGHT]
-            calls = [
-                (
-                    piece.stream,
-                    _arguments(piece, batch, f"{command_id}:{start + number}", at=at, by=by, cause=cause, fence=fence),
-                )
-                for number, piece in enumerate(in_flight)
-            ]
-            # Killed before the script, nothing is written. Killed after it, the events are in the log with the wake flag
-            # set, and no job: the reconciler sees the partition's lag (tests/workers/test_faults.py kills at both points).
-            reached(FailPoint.APPEND_BEFORE_SCRIPT)
-            with answering():
-                answers = self._run(calls)
-            reached(FailPoint.APPEND_AFTER_SCRIPT)
-            chunks += [_chunk(piece, answer) for piece, answer in zip(in_flight, answers, strict=True)]
-        return tuple(chunks)
-
-    def _run(self, calls: Sequence[tuple[int, list[Any]]]) -> list[Any]:
-        try:
-            return self._pipelined(calls)
-        except NoScriptError:
-            # A new server has no script, and one that restarts loses its scripts. EVALSHA sends 40 bytes instead of the whole
-            # script with each chunk, so it is loaded only here. Chunks of this batch that are in the log answer as repeated.
-            self.client.script_load(_SCRIPT)
-            return self._pipelined(calls)
-
-    def _pipelined(self, calls: Sequence[tuple[int, list[Any]]]) -> list[Any]:
-        is_pipelined = len(calls) > 1 and not isinstance(self.client, RedisCluster)
-        pipe: Any = self.client.pipeline(transaction=False) if is_pipelined else self.client
-        answers = [
-            pipe.evalsha(_SHA, len(_KEYS), *(key(stream, what) for what in _KEYS), *arguments)
-            for stream, arguments in calls
-        ]
-        return list(pipe.execute()) if is_pipelined else answers
+        return self.begin_append(batch, command_id=command_id, by=by, at=at, cause=cause, fence=fence)()
 
     @override
-    def clear_wake(self, stream: int) -> None:
+    def begin_append(
+        self,
+        batch: Sequence[Proposed],
+        *,
+        command_id: str,
+        by: Principal,
+        at: int,
+        cause: str = "",
+        fence: int | None = None,
+    ) -> Callable[[], tuple[Chunk, ...]]:
+        # A list: an event that is too large is an error before the first chunk is sent, and leaves no trace in the log.
+        pieces = list(split(batch, partitions=self.partitions))
+        calls = [
+            _call(piece, batch, f"{command_id}:{number}", at=at, by=by, cause=cause, fence=fence)
+            for number, piece in enumerate(pieces)
+        ]
+        # Killed before the script, nothing is written. Killed after it, the events are in the log with the wake flag
+        # set, and no turn: the reconciler sees the partition's lag (tests/workers/test_faults.py kills at both points).
+        reached(FailPoint.APPEND_BEFORE_SCRIPT)
         with answering():
-            self.client.delete(key(stream, "wake"))
+            first_answers = self._begin(calls[:_IN_FLIGHT])
+
+        def chunks() -> tuple[Chunk, ...]:
+            with answering():
+                answers = self._finish(first_answers, calls[:_IN_FLIGHT], _APPEND)
+                for start in range(_IN_FLIGHT, len(calls), _IN_FLIGHT):
+                    later = calls[start : start + _IN_FLIGHT]
+                    answers += self._finish(self._begin(later), later, _APPEND)
+            reached(FailPoint.APPEND_AFTER_SCRIPT)
+            return tuple(_chunk(piece, answer) for piece, answer in zip(pieces, answers, strict=True))
+
+        return chunks
+
+    def _begin(self, calls: Sequence[Command]) -> Callable[[], list[Any]]:
+        if isinstance(self.client, RedisCluster):
+            cluster: Any = self.client
+            return lambda: [cluster.execute_command(*call) for call in calls]
+        return Exchange(self.client, calls).answers
+
+    def _finish(self, answers: Callable[[], list[Any]], calls: Sequence[Command], script: _ScriptText) -> list[Any]:
+        try:
+            return answers()
+        except NoScriptError:
+            # A new server has no script, and one that restarts loses its scripts. EVAL, not SCRIPT LOAD, which on a cluster needs
+            # every master to be there. Chunks of this batch that are in the log answer as repeated.
+            return self._begin([script.with_text(call) for call in calls])()
 
     # -- heads and snapshots
 
@@ -106,55 +132,56 @@ class RedisLog(Log):
         for index, subject in enumerate(subjects):
             stream = FLEET if fleet else partition_of(device_of(subject), self.partitions)
             by_stream.setdefault(stream, []).append(index)
-        streams = [*by_stream.items()]
-        answers: list[Any] = []
+        # A head and its document are one value, so no append comes between them.
         with answering():
-            # MULTI: an append between the two reads would pair a head with the document of another version. A transaction on a
-            # cluster is limited to one slot, and so to one stream.
-            is_cluster = isinstance(self.client, RedisCluster)
-            for transaction in [[stream] for stream in streams] if is_cluster else [streams]:
-                pipe: Any = self.client.pipeline(transaction=True)
-                for stream, indices in transaction:
-                    names = [subjects[index] for index in indices]
-                    pipe.hmget(key(stream, "heads"), names)
-                    pipe.hmget(key(stream, "snapshots"), names)
-                answers += pipe.execute()
+            answers = self._hmget([(stream, [subjects[index] for index in by_stream[stream]]) for stream in by_stream])
         stored: list[Stored] = [Stored()] * len(subjects)
-        for (_, indices), heads, snapshots in zip(streams, answers[::2], answers[1::2], strict=True):
-            for index, head, snapshot in zip(indices, heads, snapshots, strict=True):
-                stored[index] = Stored(_head(head), snapshot)
+        for indices, records in zip(by_stream.values(), answers, strict=True):
+            for index, record in zip(indices, records, strict=True):
+                stored[index] = decode_record(record)
         return stored
+
+    def _hmget(self, reads: Sequence[tuple[int, Sequence[str]]]) -> list[list[bytes | None]]:
+        return self._begin([("HMGET", key(stream, "subjects"), *names) for stream, names in reads])() if reads else []
 
     @override
     def remembered(self, stream: int, command_ids: Sequence[str]) -> list[int]:
         if not command_ids:
             return []
         with answering():
-            answers = self.client.hmget(key(stream, "commands"), list(command_ids))
-        return [0 if answer is None else len(_answers.decode(answer)[1]) for answer in answers]
+            answers = cast("list[bytes | None]", self.client.hmget(key(stream, "commands"), list(command_ids)))
+        # Of a command the script remembers its first position, the number of its events, and their time.
+        return [0 if answer is None else int(answer.split(b":")[1]) for answer in answers]
 
     @override
     def snapshots(self, partition: int, subjects: Sequence[str]) -> list[bytes | None]:
         if not subjects:
             return []
         with answering():
-            return cast("list[bytes | None]", self.client.hmget(key(partition, "snapshots"), list(subjects)))
+            (records,) = self._hmget([(partition, subjects)])
+        return [decode_document(record) for record in records]
 
     @override
     def subjects(self, stream: int, *, prefix: str = "") -> Iterable[str]:
         """Every subject of a stream that has a snapshot and starts with `prefix`."""
         match = f"{prefix}*" if prefix else None
         with answering():
-            for field, _ in self.client.hscan_iter(key(stream, "snapshots"), match=match, count=1000):
-                yield field.decode()
+            for field, record in hash_fields(self.client, key(stream, "subjects"), match=match):
+                if has_document(record):
+                    yield field.decode()
 
     @override
     def subjects_with_events(self, stream: int) -> Iterable[str]:
         with answering():
-            for field, _ in self.client.hscan_iter(key(stream, "heads"), count=1000):
-                yield field.decode()
+            for field, record in hash_fields(self.client, key(stream, "subjects")):
+                if has_events(record):
+                    yield field.decode()
 
     # -- reading
+
+    @override
+    def ranked_deployments(self) -> RankedDeployments:
+        return self._ranks.current()
 
     @override
     def head(self, stream: int) -> int:
@@ -192,6 +219,30 @@ class RedisLog(Log):
                 raise LogLostItsTail(name(stream), expected=max(after, end + 1), actual=end)
         return envelopes
 
+    def follow(
+        self, after: Mapping[int, int], *, limit: int, milliseconds: int
+    ) -> dict[int, list[Envelope[Event]] | None]:
+        """The next events of streams, each after a position, as soon as one of them has any; at most `limit` of each.
+
+        Waits at most `milliseconds`. A stream whose next event is in the archive, missing or unreadable has `None`: `read` says
+        what is there. One round trip, except on a cluster, whose streams are read every `_POLL_SECONDS`.
+
+        Raises:
+            LogUnavailable: Redis did not answer.
+        """
+        ids = {key(stream, "log"): f"{position}-0" for stream, position in after.items()}
+        with answering():
+            if isinstance(self.client, RedisCluster):
+                answer = _polled(self.client, ids, limit=limit, milliseconds=milliseconds)
+            else:
+                answer = cast("Any", self.client.xread(cast("Any", ids), count=limit, block=milliseconds or None))
+        entries_by_key = dict(answer)
+        following: dict[int, list[Envelope[Event]] | None] = {}
+        for stream, position in after.items():
+            if entries := entries_by_key.get(key(stream, "log").encode()):
+                following[stream] = _following(name(stream), position, entries)
+        return following
+
     @override
     def position_at(self, stream: int, at: int) -> int:
         oldest = in_stream(self.client, name(stream), after=0, limit=1)
@@ -213,44 +264,68 @@ class RedisLog(Log):
         return low
 
 
-def _head(data: bytes | None) -> Head:
-    if data is None:
-        return Head()
-    version, _, generation = data.partition(b":")
-    return Head(int(version), int(generation))
+def _polled(client: RedisCluster, ids: Mapping[str, str], *, limit: int, milliseconds: int) -> list[Any]:
+    """XREAD on a cluster, which rejects a command over the streams of several slots: one command per stream, by node."""
+    until = time.monotonic() + milliseconds / 1000
+    while True:
+        pipe: Any = client.pipeline(transaction=False)  # type: ignore[no-untyped-call]
+        for stream_key, entry_id in ids.items():
+            pipe.xread({stream_key: entry_id}, count=limit)
+        answer = [pair for pairs in pipe.execute() for pair in dict(pairs or ()).items()]
+        if answer or time.monotonic() >= until:
+            return answer
+        time.sleep(min(_POLL_SECONDS, max(0.0, until - time.monotonic())))
 
 
-def _arguments(
+def _following(stream: str, after: int, entries: Entries) -> list[Envelope[Event]] | None:
+    """The events of entries that follow a position without a gap; else `None`."""
+    if any(entry_id[-2:] != b"-0" for entry_id, _ in entries) or position_of(entries[-1][0]) != after + len(entries):
+        return None
+    try:
+        return [decode_entry(stream, position, fields) for position, (_, fields) in enumerate(entries, after + 1)]
+    except UnreadableEvent:
+        return None
+
+
+def _call(
     piece: Piece, batch: Sequence[Proposed], chunk_id: str, *, at: int, by: Principal, cause: str, fence: int | None
-) -> list[Any]:
-    arguments: list[Any] = [
+) -> Command:
+    """The call of the script for a chunk; append.lua has the meaning of its arguments."""
+    proposals = [batch[index] for index in piece.indices]
+    documents: dict[str, bytes | None] = {}
+    rare: dict[str, list[Any]] = {"generations": [], "guards": [], "commands": []}
+    for number, proposed in enumerate(proposals, 1):
+        documents.update(proposed.snapshots)
+        if proposed.generation is not None:
+            rare["generations"] += (number, proposed.generation)
+        if proposed.guard is not None:
+            rare["guards"] += (number, *proposed.guard)
+        if proposed.command_id:
+            rare["commands"] += (number, proposed.command_id)
+    written: list[str | bytes] = []
+    for subject, document in documents.items():
+        if document is not None:
+            written += (subject, encode_document(piece.stream, document))
+    return _APPEND.call(
+        [key(piece.stream, what) for what in _KEYS],
         chunk_id,
         at,
         str(by),
         cause,
         "" if fence is None else fence,
-        0 if piece.stream == FLEET else 1,
+        WOKEN_MS,
         at - COMMANDS_REMEMBERED_MS,
         COMMANDS_REMEMBERED_MAX,
-        len(piece.indices),
-    ]
-    for index, data in zip(piece.indices, piece.data, strict=True):
-        proposed = batch[index]
-        guard_subject, guard_generation = proposed.guard or ("", 0)
-        arguments += (
-            type_of(proposed.event),
-            proposed.subject,
-            proposed.expected_version,
-            "" if proposed.generation is None else proposed.generation,
-            guard_subject,
-            guard_generation,
-            data,
-            proposed.command_id,
-            len(proposed.snapshots),
-        )
-        for subject, document in proposed.snapshots:
-            arguments += (subject, document or b"")
-    return arguments
+        len(proposals),
+        len(written) // 2,
+        msgspec.json.encode(rare) if any(rare.values()) else b"",
+        *(proposed.subject for proposed in proposals),
+        *(type_of(proposed.event) for proposed in proposals),
+        *(proposed.expected_version for proposed in proposals),
+        *piece.data,
+        *written,
+        *(subject for subject, document in documents.items() if document is None),
+    )
 
 
 def _chunk(piece: Piece, answer: list[Any]) -> Chunk:
@@ -263,4 +338,4 @@ def _chunk(piece: Piece, answer: list[Any]) -> Chunk:
             raise Fenced(name(piece.stream), answer[1])
         case state:
             repeated, woke = state == b"repeated", bool(answer[2])
-            return Written(piece.stream, piece.indices, answer[1], tuple(answer[3:]), repeated=repeated, woke=woke)
+            return Written(piece.stream, piece.indices, answer[1], answer[3], repeated=repeated, woke=woke)

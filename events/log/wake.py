@@ -1,14 +1,15 @@
-"""Wakes the workers with an RQ job per partition: a hint that may be lost, as the reconciler finds every lag (DESIGN §4)."""
+"""Wakes the workers with an RQ job: a hint that may be lost, as the reconciler finds every lag (DESIGN §4)."""
 
 from collections.abc import Iterable
 
+import msgspec
 from redis import Redis
 from redis.exceptions import RedisError
 from rq import Queue
 from rq.serializers import JSONSerializer
+from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 
 from events.log.failpoints import FailPoint, reached
-from events.log.keys import FLEET
 
 QUEUE = "twinfold-project"
 JOB = "workers.projection_job.project"
@@ -24,36 +25,52 @@ class WakeFailed(Exception):
         self.why = why
 
 
-class Waker:
-    """Enqueues `project` jobs."""
+class QueueState(msgspec.Struct, frozen=True):
+    """How many jobs wait, and how many workers are registered; RQ takes up to 40 s to forget a killed one."""
 
-    def __init__(self, queue: Redis, *, partitions: int) -> None:
+    waiting: int
+    workers: int
+
+
+class Waker:
+    """Enqueues `project` jobs, each of which is a turn of one worker."""
+
+    def __init__(self, queue: Redis) -> None:
         self._queue = Queue(QUEUE, connection=queue, serializer=JSONSerializer)
-        self._partitions = partitions
 
     def wake(self, streams: Iterable[int]) -> None:
-        """Enqueue one job per partition; for the fleet's stream, a job for every partition.
+        """Enqueue a turn for streams with new events, unless one waits already: a turn looks at all streams.
 
         Raises:
             WakeFailed: the queue does not answer. The events are in the log, so the caller may ignore the error.
         """
-        named = set(streams)
-        # Every partition projects the fleet's events.
-        partitions = range(self._partitions) if FLEET in named else sorted(named)
-        jobs = [
-            Queue.prepare_data(
-                JOB, args=(partition,), timeout=JOB_TIMEOUT_SECONDS, result_ttl=0, failure_ttl=FAILURE_TTL_SECONDS
-            )
-            for partition in partitions
-        ]
-        if not jobs:
+        if not any(True for _ in streams):
             return
-        # Killed before the enqueue, events have a wake flag and no job. Later appends see the flag and enqueue nothing: then
-        # only the reconciler, which compares heads with checkpoints, enqueues one (tests/workers/test_faults.py).
+        # Killed before the enqueue, streams count as woken and no turn comes. Then only the reconciler, which compares heads with
+        # checkpoints, enqueues one (tests/workers/test_faults.py).
         reached(FailPoint.WAKE_BEFORE_ENQUEUE)
         try:
-            # One round trip: 9,000 to 11,000 jobs/s instead of 1,800 one by one (contract/redis-rq.md).
-            self._queue.enqueue_many(jobs)
+            if not self._queue.count:
+                turn = Queue.prepare_data(
+                    JOB, timeout=JOB_TIMEOUT_SECONDS, result_ttl=0, failure_ttl=FAILURE_TTL_SECONDS
+                )
+                # One round trip, where `enqueue` takes several.
+                self._queue.enqueue_many([turn])
         except RedisError as error:
             raise WakeFailed(str(error) or type(error).__name__) from error
         reached(FailPoint.WAKE_AFTER_ENQUEUE)
+
+    def state(self) -> QueueState:
+        """The state of the queue, in one round trip.
+
+        Raises:
+            WakeFailed: the queue does not answer.
+        """
+        try:
+            pipe = self._queue.connection.pipeline(transaction=False)
+            pipe.llen(self._queue.key)
+            pipe.scard(WORKERS_BY_QUEUE_KEY % QUEUE)
+            waiting, workers = pipe.execute()
+        except RedisError as error:
+            raise WakeFailed(str(error) or type(error).__name__) from error
+        return QueueState(waiting, workers)

@@ -1,7 +1,7 @@
 """A log that keeps appended events in memory, so that later commands are decided as if they were written; and these events."""
 
 import hashlib
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 import msgspec
 
@@ -10,11 +10,11 @@ from events.envelope import Envelope, Principal
 from events.log.chunks import split
 from events.log.codec import decode_entry, type_of
 from events.log.keys import FLEET, device_of, name, partition_of
-from events.log.port import AT_APPEND, Chunk, Event, Head, Log, Proposed, Stored, Written, stream_of
+from events.log.port import Chunk, Event, Head, Log, Proposed, Stored, Written, stream_of, with_time
+from events.log.ranked_deployments import RankedDeployments, is_deployment
 
 NEW_SECRET = "new-"  # noqa: S105 - what a reference to a secret that is not stored begins with
 _REFERENCE = b'"$secret":"%s"'
-_AT_APPEND = b'_at":%d' % AT_APPEND
 
 
 class ImaginedLog:
@@ -35,12 +35,22 @@ class ImaginedLog:
         """
         chunks = []
         for piece in split(batch, partitions=self.partitions):
-            versions = tuple(self._take(piece.stream, batch[index], at) for index in piece.indices)
-            chunks.append(Written(piece.stream, piece.indices, 0, versions, repeated=False, woke=False))
+            for index in piece.indices:
+                self._take(piece.stream, batch[index], at)
+            chunks.append(Written(piece.stream, piece.indices, 0, at, repeated=False, woke=False))
         self.proposed += batch
         return tuple(chunks)
 
-    def _take(self, stream: int, proposed: Proposed, at: int) -> int:
+    def begin_append(self, batch: Sequence[Proposed], *, at: int, **_: object) -> Callable[[], tuple[Chunk, ...]]:
+        """As `append`; the returned function returns its chunks.
+
+        Raises:
+            EventTooLarge: as `Log.append`.
+        """
+        chunks = self.append(batch, at=at)
+        return lambda: chunks
+
+    def _take(self, stream: int, proposed: Proposed, at: int) -> None:
         (stored,) = self.load([proposed.subject], fleet=stream == FLEET)
         generation = stored.head.generation if proposed.generation is None else proposed.generation
         head = Head(proposed.expected_version + 1, generation)
@@ -48,9 +58,8 @@ class ImaginedLog:
         for subject, document in proposed.snapshots:
             (under,) = self.load([subject], fleet=stream == FLEET)
             # The append script would put the time here (decisions/0010).
-            snapshot = None if document is None else document.replace(_AT_APPEND, b'_at":%d' % at)
+            snapshot = None if document is None else with_time(document, at)
             self._over[stream, subject] = msgspec.structs.replace(under, snapshot=snapshot)
-        return head.version
 
     def load(self, subjects: Sequence[str], *, fleet: bool = False) -> list[Stored]:
         """Heads and snapshots of subjects, with the events in memory."""
@@ -80,8 +89,10 @@ class ImaginedLog:
             if over == stream and subject.startswith(prefix) and stored.snapshot is not None:
                 yield subject
 
-    def clear_wake(self, _stream: int) -> None:
-        """Do nothing: no worker was woken."""
+    def ranked_deployments(self) -> RankedDeployments:
+        """The ranks of the deployments, with the events in memory."""
+        over = [(subject, stored.snapshot) for (stream, subject), stored in self._over.items() if stream == FLEET]
+        return self._log.ranked_deployments().after(pair for pair in over if is_deployment(pair[0]))
 
 
 class ImaginedEvents(msgspec.Struct, frozen=True, eq=False):

@@ -38,6 +38,19 @@ class Child:
             )
         self._stopped_at: float | None = None
 
+    def wait_for_end(self) -> None:
+        """Wait until the process has ended; another thread may wait for it at the same time, and gets its exit code."""
+        if not hasattr(os, "waitid"):
+            self.process.wait()
+            return
+        with contextlib.suppress(ChildProcessError):
+            os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT)
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether the process was stopped (SIGSTOP) when `continue_if_stopped` looked last."""
+        return self._stopped_at is not None
+
     def continue_if_stopped(self) -> bool:
         """Continue the process if it has been stopped for `STOPPED_SECONDS_MAX`; returns whether it was continued."""
         if self._is_stopped() and self._stopped_at is None:

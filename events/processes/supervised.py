@@ -1,13 +1,14 @@
 """A process that is kept alive: it is restarted with back-off, and given up if it ends at once every time."""
 
 import signal
+import threading
 import time
 from collections.abc import Callable
 
 import msgspec
 from typing_extensions import override
 
-from events.processes.child import Child
+from events.processes.child import STOPPED_SECONDS_MAX, Child
 
 BACK_OFF_SECONDS_MIN, BACK_OFF_SECONDS_MAX = 0.2, 5.0
 """The first pause before a restart, and the longest; each pause is twice the one before."""
@@ -17,6 +18,9 @@ YOUNG_SECONDS = 10.0
 
 ATTEMPTS_MAX = 5
 """A process is given up when it has ended by itself this often in a row within `YOUNG_SECONDS` of its start."""
+
+_STOPPED_CHECK_SECONDS = 0.1
+"""Between two checks of a process that is stopped."""
 
 UNAVAILABLE = 3
 """The exit code for a missing dependency such as Redis (services/cli/exits.py)."""
@@ -61,7 +65,7 @@ class GivenUp(Exception):
 
 
 class Supervised:
-    """One process, kept alive by calls of `tend` until `terminate`."""
+    """One process, kept alive by calls of `tend` until `terminate`: when it ends, and within `tend_in_seconds`."""
 
     def __init__(
         self,
@@ -71,9 +75,14 @@ class Supervised:
         tell: Callable[[ProcessEnded | Continued], None],
         gives_up: bool = False,
         reason: Callable[[Child], str] = Child.last_output,
+        on_end: Callable[[], None] = lambda: None,
     ) -> None:
-        """`make` starts the process. With `gives_up` it is an error that it ends at once every time; else it is restarted for ever."""
+        """`make` starts the process. With `gives_up` it is an error that it ends at once every time; else it is restarted for ever.
+
+        `on_end` is called in a thread of its own when the process has ended.
+        """
         self.name, self._make, self._tell, self._gives_up, self._reason = name, make, tell, gives_up, reason
+        self._on_end = on_end
         self._back_off_seconds, self._attempts = BACK_OFF_SECONDS_MIN, 0
         self._again_at: float | None = None
         self._start()
@@ -81,14 +90,27 @@ class Supervised:
     def _start(self) -> None:
         self._started_at = time.monotonic()
         self.child = self._make()
+        # A thread that waits costs nothing; asking the kernel often enough for a fast restart takes 0.2 % of a core.
+        threading.Thread(target=self._watch, args=(self.child,), name=f"end of {self.name}", daemon=True).start()
+
+    def _watch(self, child: Child) -> None:
+        child.wait_for_end()
+        self._on_end()
 
     @property
     def is_running(self) -> bool:
         """Whether the process runs."""
         return self.child.process.poll() is None
 
+    @property
+    def tend_in_seconds(self) -> float:
+        """The time until `tend` has something to do, unless the process ends before."""
+        if self._again_at is not None:
+            return max(0.0, self._again_at - time.monotonic())
+        return _STOPPED_CHECK_SECONDS if self.child.is_stopped else STOPPED_SECONDS_MAX
+
     def tend(self) -> bool:
-        """Restart (returns true) or continue the process if due; call it often. GivenUp if it always ended at once."""
+        """Restart (returns true) or continue the process if due. GivenUp if it always ended at once."""
         code = self.child.process.poll()
         if code is None:
             if self.child.continue_if_stopped():

@@ -8,18 +8,16 @@ import msgspec
 
 from events import canonical
 from events.access.errors import AccessError, OutOfScope
-from events.access.scope import Scope
 from events.decider import CommandAuthor, SubjectChange
 from events.deployment.commands import CreateDeployment
 from events.deployment.errors import DeploymentError
 from events.device.errors import DeviceError
 from events.log.concepts import BY_COMMAND, BY_EVENT
 from events.log.errors import EventTooLarge
-from events.log.fleet_documents import deployments
 from events.log.keys import FLEET
-from events.log.port import AT_APPEND, Log, Proposed
+from events.log.port import AT_APPEND, Log, Proposed, Stored
 from events.manifest.errors import ManifestInvalid
-from events.producer.documents import LoadedDocuments, LoadedState
+from events.producer.documents import LoadedDocuments, LoadedState, stored_after
 from events.producer.errors import Command, CommandInvalid, NoVault, Sent, Together
 from events.query.errors import ConditionInvalid
 from events.readiness.errors import ReadinessError
@@ -91,14 +89,14 @@ def deployments_left(log: Log, commands: Iterable[Sent], deployments_max: int) -
     creates = (isinstance(part, CreateDeployment | DeployUpdate) for command in commands for part in parts_of(command))
     if not deployments_max or not any(creates):
         return math.inf
-    return max(0, deployments_max - sum(1 for _ in deployments(log)))
+    return max(0, deployments_max - len(log.ranked_deployments()))
 
 
-def propose(sent: Sent, state: LoadedState, scope: Scope | None = None, *, by: str = "") -> tuple[Proposed, ...]:
-    """The events of a checked command by its author (`kind:id`), decided on a state; none if it changes nothing.
+def propose(sent: Sent, state: LoadedState, author: CommandAuthor) -> tuple[Proposed, ...]:
+    """The events of a checked command by its author, decided on a state; none if it changes nothing.
 
     They are appended together or not at all. Each command of a `Together` is decided on the result of the commands before it.
-    With a `scope`, everything outside of it counts as missing.
+    With a scope of the author, everything outside of it counts as missing.
 
     Raises:
         REFUSALS: the command, or a command of a `Together`, breaks a rule.
@@ -107,20 +105,20 @@ def propose(sent: Sent, state: LoadedState, scope: Scope | None = None, *, by: s
     if isinstance(sent, Together):
         state = {fleet: loaded.over() for fleet, loaded in state.items()}
         for command in sent.commands:
-            for event in propose(command, state, scope, by=by):
+            for event in propose(command, state, author):
                 proposed.append(msgspec.structs.replace(event, follows=bool(proposed)))
                 state[BY_EVENT[type(event.event)].is_of_fleet].put(event)
         return tuple(proposed)
     decider = BY_COMMAND[type(sent)]
-    if scope is not None and not decider.is_scoped:
+    if author.scope is not None and not decider.is_scoped:
         raise OutOfScope(decider.subjects(sent)[0], "is in no scope")
     documents = state[decider.is_of_fleet]
-    changes = tuple(decider.decide(sent, documents, CommandAuthor(by, scope)))
+    changes = tuple(decider.decide(sent, documents, author))
     if len(changes) == 1:
-        return (_proposed(changes[0], documents, by=by),)
+        return (_proposed(changes[0], documents, by=author.by),)
     documents = documents.over()
     for change in changes:
-        proposed.append(_proposed(change, documents, by=by, follows=bool(proposed)))
+        proposed.append(_proposed(change, documents, by=author.by, follows=bool(proposed)))
         documents.put(proposed[-1])
     return tuple(proposed)
 
@@ -135,6 +133,15 @@ def _proposed(change: SubjectChange, documents: LoadedDocuments, *, by: str, fol
     snapshot = None if after is None else canonical.encode(after)
     snapshots = ((subject, snapshot), *((name, None) for name in change.removes))
     return Proposed(subject, version, event, snapshots, change.generation, change.guard, follows)
+
+
+def state_after(sent: Sent, state: LoadedState, events: Iterable[Proposed]) -> Stored:
+    """What the log has of a command's first subject after its events, with AT_APPEND in the place of their time."""
+    subject = subjects_of(sent)[0]
+    stored = state[BY_COMMAND[type(parts_of(sent)[0])].is_of_fleet].stored(subject)
+    for event in events:
+        stored = stored_after(event, subject, stored)
+    return stored
 
 
 def check(command: Command) -> None:

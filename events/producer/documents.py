@@ -32,8 +32,11 @@ class LoadedDocuments(Mapping[str, Any]):
 
     def head(self, subject: str) -> Head:
         """The head of a subject; `Head()` if it was not loaded."""
-        stored = self._stored.get(subject)
-        return Head() if stored is None else stored.head
+        return self.stored(subject).head
+
+    def stored(self, subject: str) -> Stored:
+        """What the log has of a subject; `Stored()` if it was not loaded."""
+        return self._stored.get(subject, Stored())
 
     def over(self) -> "LoadedDocuments":
         """A copy to `put` changes into; this one does not change."""
@@ -45,11 +48,7 @@ class LoadedDocuments(Mapping[str, Any]):
     def put(self, proposed: Proposed) -> None:
         """Replace the documents and heads of the subjects that a proposed event changes."""
         for subject, snapshot in proposed.snapshots:
-            head = self.head(subject)
-            if subject == proposed.subject:
-                generation = head.generation if proposed.generation is None else proposed.generation
-                head = Head(proposed.expected_version + 1, generation)
-            self._stored[subject] = Stored(head, snapshot)
+            self._stored[subject] = stored_after(proposed, subject, self.stored(subject))
             self._documents[subject] = None if snapshot is None else self._decode(subject, snapshot)
 
     @override
@@ -66,6 +65,17 @@ class LoadedDocuments(Mapping[str, Any]):
     @override
     def __len__(self) -> int:
         return len(self._stored)
+
+
+def stored_after(proposed: Proposed, subject: str, before: Stored) -> Stored:
+    """What the log has of a subject after a proposed event, with AT_APPEND in the place of the event's time."""
+    for name, snapshot in proposed.snapshots:
+        if name == subject:
+            if subject != proposed.subject:
+                return Stored(before.head, snapshot)
+            generation = before.head.generation if proposed.generation is None else proposed.generation
+            return Stored(Head(proposed.expected_version + 1, generation), snapshot)
+    return before
 
 
 LoadedState = dict[bool, LoadedDocuments]

@@ -1,6 +1,5 @@
 """Erases the secrets of a device, deployment or webhook: finds them, records the erasure, and destroys their keys."""
 
-import enum
 from collections.abc import Iterator
 
 import msgspec
@@ -18,6 +17,7 @@ from events.producer.producer import Producer
 from events.projection_store.device_pages import device_ids
 from events.projection_store.redis import RedisProjectionStore
 from events.properties import SECRET
+from events.secrets.owner import SecretOwner
 from events.secrets.redis import RedisSecretStore
 from events.secrets.references import references
 from events.secrets.sealed_secret import Sealed
@@ -28,14 +28,6 @@ from events.webhook.state import WEBHOOK
 _MARK = f'"{SECRET}"'.encode()
 _DOCUMENTS = 1000
 _DEVICES_NAMED = 5
-
-
-class SecretOwner(enum.Enum):
-    """The kinds of owners whose secrets can be erased."""
-
-    DEVICE = "device"
-    DEPLOYMENT = "deployment"
-    WEBHOOK = "webhook"
 
 
 class NothingToErase(ProducerError):

@@ -5,42 +5,70 @@ import itertools
 import random
 import secrets
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from functools import cache
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, cast
 
 import msgspec
 
 from events.access.scope import Scope
 from events.canonical import JsonObject
 from events.clock import now_ms
-from events.decider import Documents
+from events.decider import CommandAuthor, Documents
 from events.deployment.advice import Advice, advice
 from events.deployment.commands import CreateDeployment, UpdateDeployment
 from events.deployment.errors import DeploymentsFull
 from events.deployment.events import DeploymentCreated
+from events.deployment.state import decode
 from events.device.decider import needs_keys
 from events.envelope import Principal
 from events.log import fleet_documents
 from events.log.chunks import check_size
-from events.log.errors import LogUnavailable
+from events.log.concepts import BY_COMMAND
 from events.log.events import LOG_SUBJECT, BlockResolved, BlockRetried, SecretsErased
 from events.log.keys import FLEET, name
-from events.log.port import Chunk, Conflicted, Log, Proposed
+from events.log.port import Chunk, Conflicted, Log, Proposed, Stored, Written, with_time
+from events.log.ranked_deployments import rank_of
 from events.log.wake import WakeFailed
-from events.producer.decision import REFUSALS, check, deployments_left, load, parts_of, propose, subjects_of, with_parts
+from events.producer.append_in_flight import AppendInFlight, Pending
+from events.producer.decision import (
+    REFUSALS,
+    check,
+    deployments_left,
+    load,
+    parts_of,
+    propose,
+    state_after,
+    subjects_of,
+    with_parts,
+)
 from events.producer.documents import LoadedState
-from events.producer.errors import Command, CommandsRefused, ConflictPersists, DecisionInvalid, Refused, Sent, refusal
+from events.producer.errors import (
+    Command,
+    CommandsRefused,
+    ConflictPersists,
+    DecisionInvalid,
+    Refused,
+    Sent,
+    Together,
+    refusal,
+)
 from events.producer.keys import CommandKey, stream_of
 from events.producer.readiness import CheckedReadiness, ReadinessPolicy
 from events.producer.secrecy import in_references, refuse_plain_secrets, refuse_references
+from events.readiness.state import WaiverDocument
 
 BATCH_COMMANDS = 1000
 ATTEMPTS_MAX = 8
 REASON_BYTES_MAX = 2000
-_PAUSE_SECONDS = 0.05
-_PAUSE_SECONDS_MAX = 2.0
+_COMMANDS_IN_FLIGHT = 512
+"""Commands that are decided while those before them are appended.
+
+Their events fit about into the buffer of a socket, 208 KiB on Linux: with more, sending waits for the server, and nothing is
+decided meanwhile. With fewer, the chunks of 16 partitions are small, and the server pays the fixed cost of a script more often.
+"""
 _CONFLICT_SECONDS = 0.001
 
 
@@ -66,10 +94,6 @@ class ProducerReport(msgspec.Struct, frozen=True):
         """
         if self.refused:
             raise CommandsRefused(self.refused)
-
-
-Pending = tuple[int, Sent]
-"""A command with its number among the commands sent."""
 
 
 class Producer:
@@ -172,13 +196,22 @@ class Producer:
         Raises:
             ConflictPersists, LogUnavailable: as `submit`.
         """
-        written, refused = 0, list[Refused]()
-        numbered = iter(commands)
-        while batch := list(itertools.islice(numbered, self._batch_commands)):
-            more, refusals = self._write(batch)
-            written += more
-            refused += refusals
+        written, refused = self._write(commands)
         return ProducerReport(written, tuple(refused))
+
+    def submit_each(self, commands: Sequence[Sent]) -> list[Stored | Exception]:
+        """As `submit`; returns what the log has of each command's first subject after it, or the error that rejects it.
+
+        For producers without a `key`: of a command that is in the log already, nothing is loaded.
+
+        Raises:
+            ConflictPersists, LogUnavailable: as `submit`.
+        """
+        assert self._key is None
+        documents: dict[int, Stored] = {}
+        _, refused = self._write(enumerate(commands), documents=documents)
+        errors = {rejected.index: rejected.error for rejected in refused}
+        return [errors.get(number) or documents[number] for number in range(len(commands))]
 
     def do(self, command: Sent, *, cause: str = "") -> tuple[Advice, ...]:
         """Write one command, and return advice for its author, such as the layers that a new deployment outranks.
@@ -237,7 +270,10 @@ class Producer:
             (stored,) = self._log.load([LOG_SUBJECT], fleet=True)
             if self._key is not None and self._key.counts(self._log, FLEET, [0]) != [0]:
                 return
-            chunks = self._append(self._with_id(0, [Proposed(LOG_SUBJECT, stored.head.version, event)]), "")
+            append = self._decided(
+                self._with_id(0, [Proposed(LOG_SUBJECT, stored.head.version, event)]), (), frozenset(), ""
+            )
+            chunks = append.chunks(attempts=self._attempts, pause=self._pause)
         self._wake(chunks)
 
     def _with_id(self, number: int, events: Iterable[Proposed]) -> Sequence[Proposed]:
@@ -259,87 +295,161 @@ class Producer:
             counts |= zip(numbers, self._key.counts(self._log, stream, numbers), strict=True)
         return [pending for pending in commands if not counts[pending[0]]], sum(counts.values())
 
-    def _write(self, commands: Iterable[Pending], *, cause: str = "") -> tuple[int, list[Refused]]:
-        # Before secrets are taken out: a command that is in the log has its secrets stored, and a repeat would store copies.
-        commands, written = self._split_off_written(list(commands))
-        pending, refused = self._admitted(commands)
-        conflicts, self.readiness = 0, {}
-        while pending:
-            now, later = _one_each(pending)
-            state = load(self._log, [command for _, command in now])
-            # After the load: what another sender of the same request wrote before it is seen here, and what it writes from now
-            # on is a conflict of versions. So two senders write a command once, without a lock (docs/decisions/0041).
-            missing, written_already = self._split_off_written(now)
-            written += written_already
-            proposed, authors = self._decide(missing, state, refused)
-            chunks = self._append(proposed, cause) if proposed else ()
-            again: list[Pending] = []
-            for chunk in chunks:
-                if isinstance(chunk, Conflicted):
-                    again += {authors[index][0]: authors[index] for index in chunk.indices}.values()
-                else:
-                    written += len(chunk.indices)
-            self._wake(chunks)
-            if again:
-                # A batch that writes something makes progress and may retry. Only a batch in which every command is in
-                # conflict counts towards the limit. By commands, not events: one command can have several events.
-                conflicts = 1 if len(again) < len({number for number, _ in authors}) else conflicts + 1
-                self.conflicts += 1
-            else:
-                conflicts = 0
-            if conflicts == ATTEMPTS_MAX:
-                names = dict.fromkeys(subject for _, command in again for subject in subjects_of(command))
-                raise ConflictPersists(tuple(names), ATTEMPTS_MAX)
-            if conflicts > 1:
-                # At random, so that two authors who conflict do not meet again at the next attempt.
-                self._pause(_CONFLICT_SECONDS * 2**conflicts * random.random())  # noqa: S311
-            pending = again + later
-        return written, refused
+    def _write(
+        self, commands: Iterable[Pending], *, cause: str = "", documents: dict[int, Stored] | None = None
+    ) -> tuple[int, list[Refused]]:
+        """Write commands in batches; returns the number of events in the log, and the rejected commands.
 
-    def _admitted(self, commands: Iterable[Pending]) -> tuple[list[Pending], list[Refused]]:
-        """The commands that pass the checks without a state, with their secrets taken out; and the rejected ones."""
-        fine, refused = [], []
-        for index, command in commands:
+        `documents` gets what the log has of each command's first subject after it, by the command's number.
+        """
+        progress = _Progress(documents)
+        commands, pending = iter(commands), list[Pending]()
+        append: AppendInFlight | None = None
+        self.readiness = {}
+        try:
+            while True:
+                if all(map(_is_of_device, pending)):
+                    pending += self._next(
+                        commands, min(self._batch_commands, _COMMANDS_IN_FLIGHT) - len(pending), progress
+                    )
+                if not pending:
+                    if append is None:
+                        return progress.written, progress.refused
+                    pending, append = self._settled(append, progress), None
+                    continue
+                # While the server appends a batch, this process decides the next one, without the subjects in flight. The next
+                # one is loaded first, or the load would wait for the append. Not so commands of the fleet, which depend on
+                # subjects that they do not name, and commands with a key, which depend on what is in the log: they begin when
+                # all before them is written, and end before anything after them begins (docs/decisions/0058). And not so commands
+                # in conflict: a batch that waits for the next load meets other authors more often, and its attempts are few.
+                overlaps = self._key is None and not progress.is_contended and all(map(_is_of_device, pending))
+                in_flight = frozenset[str]() if append is None else append.subjects
+                if append is not None and not overlaps:
+                    pending, append = self._settled(append, progress) + pending, None
+                    continue
+                now, later, subjects = _one_each(pending, in_flight)
+                state = load(self._log, [command for _, command in now])
+                if append is not None and not in_flight.isdisjoint(state[False]):
+                    # A parent of a device is in flight, which only the device's document or its command's scope names.
+                    pending, append = self._settled(append, progress) + pending, None
+                    continue
+                # After the load: what another sender of the same request wrote before it is seen here, and what it writes from
+                # now on is a conflict of versions. So two senders write a command once, without a lock (docs/decisions/0041).
+                missing, written_already = self._split_off_written(now)
+                progress.written += written_already
+                if append is not None:
+                    append.begin()
+                progress.is_contended = False
+                proposed, authors = self._decide(missing, state, progress)
+                again = [] if append is None else self._settled(append, progress)
+                append = self._decided(proposed, authors, subjects, cause) if proposed else None
+                if append is not None and not overlaps:
+                    again, append = self._settled(append, progress), None
+                pending = again + later
+        except BaseException:
+            # What was decided before the error is written, as if it had been written before the next commands were read.
+            if append is not None:
+                self._wake(append.chunks_unless_settled())
+            raise
+
+    def _next(self, commands: Iterator[Pending], limit: int, progress: "_Progress") -> list[Pending]:
+        """The next commands that pass the checks without a state, with their secrets taken out."""
+        # Before secrets are taken out: a command that is in the log has its secrets stored, and a repeat would store copies.
+        missing, written = self._split_off_written(list(itertools.islice(commands, max(0, limit))))
+        progress.written += written
+        admitted = []
+        for index, command in missing:
             try:
                 # All commands are checked before a secret of any of them is stored: a rejected `Together` leaves none behind.
                 for part in parts_of(command):
                     check(in_references(part))
                     if self._scope is not None:
                         refuse_references(part)
-                fine.append((index, with_parts(command, self._take_secrets)))
+                admitted.append((index, with_parts(command, self._take_secrets)))
             except REFUSALS as error:
-                refused.append(refusal(index, command, error))
-        return fine, refused
+                progress.refused.append(refusal(index, command, error))
+        return admitted
 
     def _decide(
-        self, commands: Sequence[Pending], state: LoadedState, refused: list[Refused]
+        self, commands: Sequence[Pending], state: LoadedState, progress: "_Progress"
     ) -> tuple[list[Proposed], list[Pending]]:
+        """The events that commands become, and the command of each."""
         commands = self._with_keys(commands, state[False])
         left = deployments_left(self._log, (command for _, command in commands), self._deployments_max)
         waivers = cache(lambda: dict(fleet_documents.waivers(self._log)))
+        author = CommandAuthor(str(self._by), self._scope)
         proposed: list[Proposed] = []
         authors: list[Pending] = []
-        for index, command in commands:
+        for pending in commands:
+            index, command = pending
             try:
-                events = propose(command, state, self._scope, by=str(self._by))
-                for event in events:
-                    if self._readiness_policy is not None and isinstance(event.event, DeploymentCreated):
-                        checked = self._readiness_policy.check(
-                            event.subject, event.event, waivers=waivers(), now=self._clock()
-                        )
-                        self.readiness[event.subject] = checked
+                events = propose(command, state, author)
+                creates = []
+                if not _is_of_device(pending):
+                    creates = [event for event in events if isinstance(event.event, DeploymentCreated)]
+                    for event in creates:
+                        self._check_readiness(event, waivers)
                 for event in events:
                     check_size(event)
-                if any(isinstance(event.event, DeploymentCreated) for event in events):
+                if creates:
                     if not left:
                         raise DeploymentsFull(self._deployments_max)
                     left -= 1
             except REFUSALS as error:
-                refused.append(refusal(index, command, error))
+                progress.refused.append(refusal(index, command, error))
                 continue
+            if progress.documents is not None:
+                progress.documents[index] = state_after(command, state, events)
             proposed += self._with_id(index, events)
-            authors += [(index, command)] * len(events)
+            authors += [pending] * len(events)
         return proposed, authors
+
+    def _check_readiness(self, created: Proposed, waivers: Callable[[], dict[str, WaiverDocument]]) -> None:
+        if self._readiness_policy is not None:
+            event = cast("DeploymentCreated", created.event)
+            checked = self._readiness_policy.check(created.subject, event, waivers=waivers(), now=self._clock())
+            self.readiness[created.subject] = checked
+
+    def _decided(
+        self, proposed: Sequence[Proposed], authors: Sequence[Pending], subjects: AbstractSet[str], cause: str
+    ) -> AppendInFlight:
+        self._before_append(proposed)
+        # One id for all attempts: after a lost answer the log recognises the chunks that it has, and writes nothing twice.
+        command_id = self._ids()
+        return AppendInFlight(
+            lambda: self._log.begin_append(
+                proposed, command_id=command_id, by=self._by, at=self._clock(), cause=cause, fence=self._fence
+            ),
+            authors,
+            subjects,
+        )
+
+    def _settled(self, append: AppendInFlight, progress: "_Progress") -> list[Pending]:
+        """Wait for an append, and wake the workers. Returns the commands that have to be decided again.
+
+        Raises:
+            ConflictPersists, LogUnavailable: as `submit`.
+        """
+        chunks = append.chunks(attempts=self._attempts, pause=self._pause)
+        for chunk in chunks:
+            if not isinstance(chunk, Conflicted):
+                progress.add(chunk, append.authors)
+                self.written += len(chunk.indices)
+        self._wake(chunks)
+        again = append.in_conflict(chunks)
+        # Only a batch in which every command is in conflict counts towards the limit; one that writes something makes progress.
+        # By commands, not events: one command can have several events.
+        is_progress = len(again) < len(append.commands)
+        progress.conflicts = (1 if is_progress else progress.conflicts + 1) if again else 0
+        self.conflicts += bool(again)
+        progress.is_contended |= bool(again)
+        if progress.conflicts == ATTEMPTS_MAX:
+            names = dict.fromkeys(subject for _, command in again for subject in subjects_of(command))
+            raise ConflictPersists(tuple(names), ATTEMPTS_MAX)
+        if progress.conflicts > 1:
+            # At random, so that two authors who conflict do not meet again at the next attempt.
+            self._pause(_CONFLICT_SECONDS * 2**progress.conflicts * random.random())  # noqa: S311
+        return again
 
     def _with_keys(self, commands: Sequence[Pending], devices: Documents) -> Sequence[Pending]:
         """The commands with authentications for the identities that they create."""
@@ -356,26 +466,6 @@ class Producer:
             return msgspec.structs.replace(command, authentication=next(made)) if wants else command
 
         return [(index, with_parts(sent, keyed)) for index, sent in commands]
-
-    def _append(self, proposed: Sequence[Proposed], cause: str) -> tuple[Chunk, ...]:
-        """Append a batch; while Redis does not answer, repeat the same batch."""
-        # One id for all attempts: after a lost answer the log recognises the chunks that it has, and writes nothing twice.
-        self._before_append(proposed)
-        command_id, pause_seconds = self._ids(), _PAUSE_SECONDS
-        for attempt in range(1, self._attempts + 1):
-            try:
-                chunks = self._log.append(
-                    proposed, command_id=command_id, by=self._by, at=self._clock(), cause=cause, fence=self._fence
-                )
-            except LogUnavailable:
-                if attempt == self._attempts:
-                    raise
-                self._pause(pause_seconds)
-                pause_seconds = min(2 * pause_seconds, _PAUSE_SECONDS_MAX)
-            else:
-                self.written += sum(len(chunk.indices) for chunk in chunks if not isinstance(chunk, Conflicted))
-                return chunks
-        raise AssertionError
 
     def _wake(self, chunks: Iterable[Chunk]) -> None:
         # A repeated chunk also wakes: the process that got no answer to the first attempt enqueued nothing.
@@ -396,24 +486,58 @@ def advise(log: Log, command: Command, scope: Scope | None = None) -> tuple[Advi
     """
     if not isinstance(command, CreateDeployment | UpdateDeployment):
         return ()
-    # Reads every deployment; so `submit`, which writes thousands of commands, gives no advice.
-    documents = dict(fleet_documents.deployments(log))
-    document = documents.get(command.deployment_id)
-    in_scope = [pair for pair in documents.items() if scope is None or pair[1].scope == scope.text]
-    return () if document is None else advice(command.deployment_id, document, in_scope)
+    (stored,) = log.load([command.deployment_id], fleet=True)
+    if stored.snapshot is None:
+        return ()
+    # Only those that one outranks or is outranked by: a fleet can have thousands of others.
+    contradicting = log.ranked_deployments().contradicting(rank_of(stored.snapshot))
+    in_scope = [pair for pair in contradicting if scope is None or pair[1].scope == scope.text]
+    return advice(command.deployment_id, decode(stored.snapshot), in_scope)
 
 
-def _one_each(commands: Sequence[Pending]) -> tuple[list[Pending], list[Pending]]:
-    """The first command on each subject, and the commands that have to see its result."""
+class _Progress:
+    """What a call of a producer has done so far."""
+
+    def __init__(self, documents: dict[int, Stored] | None) -> None:
+        self.documents = documents
+        self.written, self.refused, self.conflicts = 0, list[Refused](), 0
+        self.is_contended = False
+        """Whether commands wait that were in conflict."""
+
+    def add(self, chunk: Written, authors: Sequence[Pending]) -> None:
+        """Count the events of a chunk, whose time is known now."""
+        self.written += len(chunk.indices)
+        if self.documents is not None:
+            for number in {authors[index][0] for index in chunk.indices}:
+                stored = self.documents[number]
+                if stored.snapshot is not None:
+                    snapshot = with_time(stored.snapshot, chunk.at)
+                    self.documents[number] = msgspec.structs.replace(stored, snapshot=snapshot)
+
+
+_OF_DEVICES = frozenset(command for command, decider in BY_COMMAND.items() if not decider.is_of_fleet)
+
+
+def _is_of_device(pending: Pending) -> bool:
+    """Whether a command is one on a device or its modules."""
+    command = pending[1]
+    return type(command) in _OF_DEVICES or (isinstance(command, Together) and type(command.commands[0]) in _OF_DEVICES)
+
+
+def _one_each(
+    commands: Sequence[Pending], in_flight: AbstractSet[str]
+) -> tuple[list[Pending], list[Pending], AbstractSet[str]]:
+    """The first command on each subject that is not in flight, the commands that have to see its result, and its subjects."""
     # The second command on a subject is decided on the document after the first, which only the append makes certain. A script
     # that tags 10,000 devices once is not slowed down; one that changes one device 100 times is (docs/decisions/0011).
-    decided: set[str] = set()
+    decided, waiting = set[str](), set(in_flight)
     now, later = [], []
     for pending in commands:
         subjects = subjects_of(pending[1])
-        if decided.isdisjoint(subjects):
+        if decided.isdisjoint(subjects) and waiting.isdisjoint(subjects):
             now.append(pending)
+            decided.update(subjects)
         else:
             later.append(pending)
-        decided.update(subjects)
-    return now, later
+            waiting.update(subjects)
+    return now, later, decided

@@ -44,7 +44,7 @@ def open_producer(
             f"RQ cannot use a Redis Cluster; set queue_url or {ENV_PREFIX}QUEUE_URL to a single server for the queue"
         )
     log = open_log(url, allow_volatile=allow_volatile)
-    waker = Waker(Redis.from_url(queue), partitions=log.partitions)
+    waker = Waker(Redis.from_url(queue))
     vault = LazyVault(
         RedisSecretStore(log.client),
         key_file or settings.effective_key_file,

@@ -25,4 +25,6 @@ if count > 0 then
 end
 write(at)
 redis.call('SET', KEYS[1], ARGV[2])
+-- The API's processes read on (services/api/context/commit_signals.py). A user without the permission to publish commits as well.
+redis.pcall('PUBLISH', KEYS[2], '')
 return 1

@@ -66,6 +66,12 @@ class FleetSnapshotReader:
         # By rollout: its version, and the questions of its last plan.
         self._last_questions: dict[str, tuple[int, tuple[Question, ...]]] = {}
         self.lagging: tuple[str, ...] = ()
+        self._is_blocked = False
+
+    @property
+    def position(self) -> tuple[object, ...]:
+        """What the last refresh read; while it is equal, so is every fleet snapshot of the same rollout."""
+        return self.lagging, {number: reading.vector for number, reading in self._readings.items()}
 
     def heads(self) -> dict[int, int]:
         """The heads of all streams."""
@@ -77,17 +83,21 @@ class FleetSnapshotReader:
         Raises:
             LogUnavailable: the projections cannot be read.
         """
-        lagging = []
-        for number in range(self._log.partitions):
-            reading = self._readings.get(number)
-            if reading is None or reading.vector != self._projections.checkpoint(number).vector:
-                stored = self._projections.read(number, hashes=_HASHES, arrays=STATUS_ARRAYS)
-                reading = self._readings[number] = PartitionReading(stored)
-            is_ahead = Vector(heads[number], heads[FLEET]).is_within(reading.vector)
-            if not is_ahead or self._projections.blocked(number) is not None:
-                lagging.append(name(number))
-        self.lagging = tuple(lagging)
-        return not lagging
+        states = self._projections.states(range(self._log.partitions))
+        vectors = {number: reading.vector for number, reading in self._readings.items()}
+        moved = [number for number, (checkpoint, _) in states.items() if checkpoint.vector != vectors.get(number)]
+        if moved:
+            stored_partitions = self._projections.read_each(moved, hashes=_HASHES, arrays=STATUS_ARRAYS)
+            self._readings |= zip(moved, map(PartitionReading, stored_partitions), strict=True)
+        behind = {
+            number
+            for number, reading in self._readings.items()
+            if not Vector(heads[number], heads[FLEET]).is_within(reading.vector)
+        }
+        blocked = {number for number, (_, block) in states.items() if block is not None}
+        self.lagging = tuple(name(number) for number in sorted(behind | blocked))
+        self._is_blocked = bool(blocked)
+        return not self.lagging
 
     def settle(self, pause: Callable[[float], None]) -> None:
         """Refresh until workers have applied the present log, for `SETTLE_SECONDS` at most.
@@ -97,7 +107,8 @@ class FleetSnapshotReader:
         """
         # The limit is needed: the log of a fleet that reports all the time is always a little ahead of its projections.
         heads, waited = self.heads(), 0.0
-        while not self.refresh(heads) and waited < SETTLE_SECONDS:
+        # A blocked partition waits for an operator, so that no wait makes the snapshot complete.
+        while not self.refresh(heads) and not self._is_blocked and waited < SETTLE_SECONDS:
             pause(_POLL_SECONDS)
             waited += _POLL_SECONDS
 

@@ -127,6 +127,14 @@ class MemoryProjectionStore(LoadedProjections):
         self._checkpoints[partition] = writes.checkpoint
         return True
 
+    def commit_each(self, writes_by_partition: Mapping[int, Writes]) -> set[int]:
+        """Commit several partitions, each as by `commit`; returns the committed ones."""
+        return {partition for partition, writes in writes_by_partition.items() if self.commit(partition, writes)}
+
+    def states(self, partitions: Sequence[int]) -> dict[int, tuple[Checkpoint, Blocked | None]]:
+        """The checkpoint of several partitions, and where each is blocked, if it is."""
+        return {partition: (self.checkpoint(partition), self.blocked(partition)) for partition in partitions}
+
     @override
     def assignment_changes(self, partition: int, *, after: int, limit: int) -> Sequence[AssignmentEntry]:
         """Assignment changes at positions after + 1 and on, at most `limit`."""
@@ -135,6 +143,10 @@ class MemoryProjectionStore(LoadedProjections):
     def blocked(self, partition: int) -> Blocked | None:
         """Where a partition is blocked, if it is."""
         return self._blocked.get(partition)
+
+    def blocked_among(self, partitions: Sequence[int]) -> dict[int, Blocked]:
+        """The blocked partitions among these."""
+        return {number: self._blocked[number] for number in partitions if number in self._blocked}
 
     def block(self, partition: int, blocked: Blocked | None) -> None:
         """Mark a partition as blocked, or remove the mark with `None`."""

@@ -1,6 +1,6 @@
 """The interface of a projection store."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -93,6 +93,18 @@ class ProjectionStore(Protocol):
         """
         ...
 
+    def commit_each(self, writes_by_partition: Mapping[int, Writes]) -> set[int]:
+        """Commit several partitions, each as by `commit`, in one round trip if one server has all; returns the committed ones.
+
+        Raises:
+            LogUnavailable: the store did not answer. Each commit may or may not be done: load again.
+        """
+        ...
+
+    def states(self, partitions: Sequence[int]) -> dict[int, tuple[Checkpoint, Blocked | None]]:
+        """The checkpoint of several partitions, and where each is blocked, if it is; in one round trip."""
+        ...
+
     def assignment_changes(self, partition: int, *, after: int, limit: int) -> Sequence[AssignmentEntry]:
         """Assignment changes at positions after + 1 and on, at most `limit`."""
         ...
@@ -103,6 +115,10 @@ class ProjectionStore(Protocol):
 
     def blocked(self, partition: int) -> Blocked | None:
         """Where a partition is blocked, if it is."""
+        ...
+
+    def blocked_among(self, partitions: Sequence[int]) -> dict[int, Blocked]:
+        """The blocked partitions among these, as by `blocked`; one round trip if one server has all partitions."""
         ...
 
     def block(self, partition: int, blocked: Blocked | None) -> None:

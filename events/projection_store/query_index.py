@@ -15,11 +15,12 @@ from events.fleet.configuration import AGENT, HUB, module_ids
 from events.fleet.index import REPORTED
 from events.fleet.metric_plan import DESIRED_VERSION, EDGE_ANSWER, VERSION
 from events.manifest.document import DEVICE
+from events.projection_store.deployment_reads import DeploymentReads
 from events.projection_store.port import ProjectionStore, read_fields
 from events.query.evaluate import COMPARE
 from events.query.select import among
 from events.query.tree import Expression, Op, Path, Primitive, equalities
-from events.stored_projection.not_applied import NOT_APPLIED_HASHES, deployment_of
+from events.stored_projection.not_applied import NOT_APPLIED_HASHES
 from events.stored_projection.partition_codec import IndexField, index_field
 from events.stored_projection.partition_reader import StoredAssignments, Targeting
 from events.stored_projection.stored_partition import StoredPartition, all_device_ids
@@ -119,8 +120,8 @@ class PartitionIndex:
 
     def _own_status(self, deployment_id: str) -> tuple[BitMap, BitMap]:
         """The devices to whose own twin a configuration is applied, and those that it targets."""
-        stored = _deployment_parts(self._projections, self.number, deployment_id)
-        return Targeting(stored).status(deployment_id, stored, DEVICE)
+        (reading,) = DeploymentReads(self._projections).readings([self.number], deployment_id)
+        return reading.in_twin(deployment_id, DEVICE)
 
     # -- indexed properties
 
@@ -148,9 +149,7 @@ class PartitionIndex:
             return self._columns[path]
         column: dict[ValueKey, BitMap] | None = None
         if _is_property(path):
-            prefix = index_field(path, (STRING, ""))[: -len(',"string",""]')] + ","
-            names = self._projections.field_names(self.number, "index")
-            fields = tuple(name for name in names if name.startswith(prefix))
+            fields = self._fields_of(path)
             stored = self._projections.read(self.number, fields=(("index", fields),))
             if stored.checkpoint.is_indexed(path):
                 column = {}
@@ -159,6 +158,18 @@ class PartitionIndex:
                     column[kind, value] = as_stored(data)
         self._columns[path] = column
         return column
+
+    def kinds(self, path: Path) -> set[str]:
+        """The types of values that devices have of a property: of every value, if the path is indexed."""
+        return (
+            {msgspec.json.decode(field, type=IndexField)[1] for field in self._fields_of(path)}
+            if _is_property(path)
+            else set()
+        )
+
+    def _fields_of(self, path: Path) -> tuple[str, ...]:
+        prefix = index_field(path, (STRING, ""))[: -len(',"string",""]')] + ","
+        return tuple(field for field in self._projections.field_names(self.number, "index") if field.startswith(prefix))
 
     # -- ids
 
@@ -256,12 +267,10 @@ class ModuleIndex:
 
     def _status(self, deployment_id: str) -> tuple[BitMap, BitMap]:
         """The devices to whose twin of this module a deployment is applied, and those that it targets."""
-        stored = _deployment_parts(self.projections, self.devices.number, deployment_id)
-        targeting = Targeting(stored)
-        if self.module_id in targeting.by_twin:
-            # `stored` has this deployment alone, and it is for modules.
-            return targeting.status(deployment_id, stored, self.module_id)
-        applied, targeted = targeting.status(deployment_id, stored)
+        (reading,) = DeploymentReads(self.projections).readings([self.devices.number], deployment_id)
+        if reading.is_of_modules(deployment_id):
+            return reading.in_twin(deployment_id, self.module_id)
+        applied, targeted = reading.in_twin(deployment_id)
         return (applied if deployment_id in self.contributing else _NO_ORDINALS), targeted
 
     def _compare_code(self, op: Op, literal: Primitive) -> BitMap | None:
@@ -275,12 +284,3 @@ class ModuleIndex:
             return None
         holds = COMPARE[op](codes, literal) & (codes != 0)
         return members_where(holds) & self.everyone()
-
-
-def _deployment_parts(projections: ProjectionStore, number: int, deployment_id: str) -> StoredPartition:
-    """The stored parts of one deployment, with all assignments."""
-    fields = projections.field_names(number, "targets")
-    targets = tuple(field for field in fields if deployment_of(field).id == deployment_id)
-    ranks = tuple({field.partition("/")[0] for field in targets})
-    parts = (("deployments", ranks), ("targets", targets))
-    return projections.read(number, hashes=("assignments",), fields=parts, arrays=("assignment_of",))

@@ -1,13 +1,13 @@
 """Projections in Redis: every key of a partition in its slot, committed by one script."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from typing import Any, cast
 
 import msgspec
 from redis.cluster import RedisCluster
-from redis.commands.core import Script
+from redis.exceptions import NoScriptError
 
 from events import canonical
 from events.fleet.assignments import NO_ASSIGNMENT, Assignment
@@ -16,6 +16,7 @@ from events.log.connect import Client, answering
 from events.log.entries import RawEntry
 from events.log.keys import key, name
 from events.log.raw import RawStreams
+from events.log.script import Script
 from events.projection_store.archived_assignments import stored_key, stored_of
 from events.projection_store.port import Blocked, Fields, Names, StoredDevice
 from events.stored_projection.stored_partition import (
@@ -38,7 +39,7 @@ _AUTHOR = "system:project"
 def script(client: Client, *parts: str) -> Script:
     """A Lua script of this package, run by its digest."""
     package = files("events.projection_store")
-    return client.register_script("".join(package.joinpath(part).read_text() for part in parts))
+    return Script(client, "".join(package.joinpath(part).read_text() for part in parts))
 
 
 class RedisProjectionStore:
@@ -139,20 +140,41 @@ class RedisProjectionStore:
 
     def commit(self, partition: int, writes: Writes) -> bool:
         """Commit all writes and the assignment change, or nothing."""
-        initial = writes.expected == Checkpoint()
-        keys = [projection_key(partition, "checkpoint"), key(partition, ASSIGNMENT_CHANGES)]
-        expected = b"" if initial else canonical.encode(writes.expected)
-        arguments: list[Any] = [expected, canonical.encode(writes.checkpoint)]
-        arguments += _assignment_change_arguments(partition, writes.assignment_change)
-        for hash_name, fields in writes.hashes.items():
-            keys.append(projection_key(partition, hash_name))
-            arguments += hash_arguments(len(keys), fields)
-        for array_name, ranges in writes.arrays.items():
-            keys.append(projection_key(partition, array_name))
-            for offset, data in ranges:
-                arguments += range_arguments(len(keys), offset, data)
         with answering():
-            return bool(self._commit(keys, arguments))
+            return bool(self._commit(*_commit_arguments(partition, writes)))
+
+    def commit_each(self, writes_by_partition: Mapping[int, Writes]) -> set[int]:
+        """Commit several partitions, each as by `commit`; returns the committed ones."""
+        calls = [(number, *_commit_arguments(number, writes)) for number, writes in writes_by_partition.items()]
+        answers: list[Any] = [NoScriptError()] * len(calls)
+        with answering():
+            if len(calls) > 1 and not isinstance(self._client, RedisCluster):
+                pipe: Any = self._client.pipeline(transaction=False)
+                for _, keys, arguments in calls:
+                    pipe.evalsha(self._commit.digest, len(keys), *keys, *arguments)
+                answers = pipe.execute(raise_on_error=False)
+            for index, (_, keys, arguments) in enumerate(calls):
+                # One partition, a cluster, or a server that has lost its scripts: `Script` sends it where it is missing.
+                if isinstance(answers[index], NoScriptError):
+                    answers[index] = self._commit(keys, arguments)
+                elif isinstance(answers[index], Exception):
+                    raise answers[index]
+        return {number for (number, _, _), answer in zip(calls, answers, strict=True) if answer}
+
+    def states(self, partitions: Sequence[int]) -> dict[int, tuple[Checkpoint, Blocked | None]]:
+        """The checkpoint of several partitions, and where each is blocked, if it is; in one round trip."""
+        with answering():
+            # Not a transaction, so that a cluster can answer too.
+            pipe: Any = self._client.pipeline(transaction=False)
+            for partition in partitions:
+                pipe.get(projection_key(partition, "checkpoint"))
+                pipe.get(projection_key(partition, "blocked"))
+            answers = pipe.execute()
+        pairs = zip(answers[::2], answers[1::2], strict=True)
+        return {
+            partition: (_checkpoint(checkpoint), _blocked(blocked))
+            for partition, (checkpoint, blocked) in zip(partitions, pairs, strict=True)
+        }
 
     def assignment_changes(self, partition: int, *, after: int, limit: int) -> Sequence[AssignmentEntry]:
         """Assignment changes at positions after + 1 and on, at most `limit`."""
@@ -164,8 +186,16 @@ class RedisProjectionStore:
     def blocked(self, partition: int) -> Blocked | None:
         """Where a partition is blocked, if it is."""
         with answering():
-            data = self._client.get(projection_key(partition, "blocked"))
-        return None if data is None else msgspec.json.decode(data, type=Blocked)
+            return _blocked(cast("bytes | None", self._client.get(projection_key(partition, "blocked"))))
+
+    def blocked_among(self, partitions: Sequence[int]) -> dict[int, Blocked]:
+        """The blocked partitions among these, in one round trip for each server."""
+        with answering():
+            pipe: Any = self._client.pipeline(transaction=False)
+            for partition in partitions:
+                pipe.get(projection_key(partition, "blocked"))
+            marks = zip(partitions, map(_blocked, pipe.execute()), strict=True)
+        return {partition: mark for partition, mark in marks if mark is not None}
 
     def block(self, partition: int, blocked: Blocked | None) -> None:
         """Mark a partition as blocked, or remove the mark with `None`."""
@@ -197,6 +227,10 @@ def _checkpoint(data: bytes | None) -> Checkpoint:
     return Checkpoint() if data is None else msgspec.json.decode(data, type=Checkpoint)
 
 
+def _blocked(data: bytes | None) -> Blocked | None:
+    return None if data is None else msgspec.json.decode(data, type=Blocked)
+
+
 def _partition_of(answers: Iterator[Any], hashes: Names, fields: Fields, arrays: Names) -> StoredPartition:
     """What was queued for one partition, from the answers in the same order."""
     checkpoint = _checkpoint(next(answers))
@@ -208,6 +242,23 @@ def _partition_of(answers: Iterator[Any], hashes: Names, fields: Fields, arrays:
         stored = stored_hashes.setdefault(hash_name, {})
         stored.update({field: value for field, value in pairs if value is not None})
     return StoredPartition(checkpoint, stored_hashes, {array_name: next(answers) or b"" for array_name in arrays})
+
+
+def _commit_arguments(partition: int, writes: Writes) -> tuple[list[str], list[Any]]:
+    """The keys and arguments of commit.lua."""
+    initial = writes.expected == Checkpoint()
+    keys = [projection_key(partition, "checkpoint"), key(partition, ASSIGNMENT_CHANGES)]
+    expected = b"" if initial else canonical.encode(writes.expected)
+    arguments: list[Any] = [expected, canonical.encode(writes.checkpoint)]
+    arguments += _assignment_change_arguments(partition, writes.assignment_change)
+    for hash_name, fields in writes.hashes.items():
+        keys.append(projection_key(partition, hash_name))
+        arguments += hash_arguments(len(keys), fields)
+    for array_name, ranges in writes.arrays.items():
+        keys.append(projection_key(partition, array_name))
+        for offset, data in ranges:
+            arguments += range_arguments(len(keys), offset, data)
+    return keys, arguments
 
 
 def _assignment_change_arguments(partition: int, assignment_change: AssignmentEntry | None) -> list[Any]:

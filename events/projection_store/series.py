@@ -13,6 +13,7 @@ from events.log.lease import take_for
 
 # Samples depend on the clock, so they are no projections: a rebuild does not restore them (decisions/0020).
 SAMPLES_MAX = 2000
+_BATCH = 1000
 RETENTION_MS = 30 * 24 * 3600 * 1000
 """After this time without a new sample the series is deleted, as those of deleted deployments."""
 
@@ -37,16 +38,20 @@ class SeriesStore:
 
     def add(self, at: int, samples: Mapping[str, Sample]) -> None:
         """Append a sample for each deployment whose numbers changed since its last sample."""
-        with answering():
-            for deployment_id, sample in samples.items():
-                name = _key(deployment_id)
-                data = canonical.encode({"counts": sample.counts, "metrics": sample.metrics})
-                newest = entries_of(self._client.xrevrange(name, count=1))
-                if newest and newest[0][1][b"data"] == data:
-                    continue
+        ordered = list(samples.items())
+        for start in range(0, len(ordered), _BATCH):
+            batch = ordered[start : start + _BATCH]
+            with answering():
                 pipe: Any = self._client.pipeline(transaction=False)
-                pipe.xadd(name, {"at": at, "data": data}, maxlen=SAMPLES_MAX)
-                pipe.pexpire(name, RETENTION_MS)
+                for deployment_id, _ in batch:
+                    pipe.xrevrange(_key(deployment_id), count=1)
+                newest_samples = map(entries_of, pipe.execute())
+                for (deployment_id, sample), newest in zip(batch, newest_samples, strict=True):
+                    data = canonical.encode({"counts": sample.counts, "metrics": sample.metrics})
+                    if newest and newest[0][1][b"data"] == data:
+                        continue
+                    pipe.xadd(_key(deployment_id), {"at": at, "data": data}, maxlen=SAMPLES_MAX)
+                    pipe.pexpire(_key(deployment_id), RETENTION_MS)
                 pipe.execute()
 
     def read(

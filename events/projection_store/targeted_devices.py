@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from events.deployment.advice import Advice, another_type, targets_nothing
@@ -13,7 +13,7 @@ from events.log.keys import FLEET
 from events.log.port import Log
 from events.projection_store.fleet_projection import FleetProjection, Within
 from events.projection_store.port import ProjectionStore
-from events.projection_store.query_index import indexes
+from events.projection_store.query_index import PartitionIndex, indexes
 from events.query.condition import parse_condition
 from events.query.module_condition import is_module_condition
 from events.query.tree import Comparison, Constant, Path, PathOf, leaves
@@ -48,15 +48,25 @@ class TargetedDevices:
         nothing = (targets_nothing(name),) if not targeted else ()
         return (*nothing, *self._other_types(name, document.target_condition, within))
 
-    def meet(self, name: str, other: str) -> bool:
-        """Whether two deployments target a device in common."""
-        numbers, targets = range(self.log.partitions), self.fleet_projection.targets
-        return any(targets(number, name).intersect(targets(number, other)) for number in numbers)
+    def meeting(self, name: str, others: Collection[str]) -> set[str]:
+        """Those of other deployments that target a device in common with this one."""
+        if not others:
+            return set()
+        targets = self.fleet_projection.targets(name)
+        numbers = [number for number, by_id in targets.items() if by_id]
+        targets_of_others = self.fleet_projection.targets(*others, among=numbers)
+        return {
+            other
+            for number in numbers
+            for other, members in targets_of_others[number].items()
+            if members.intersect(targets[number][name])
+        }
 
     def _settled(self) -> bool:
         # The heads of now, not of each round: a busy log would never be reached.
         heads, until = self.log.heads(), self.clock() + SETTLE_SECONDS
-        numbers = range(self.log.partitions)
+        # Workers mostly need a few milliseconds.
+        numbers, pause_seconds = range(self.log.partitions), _POLL_SECONDS / 16
         while True:
             partitions = self.projections.read_each(numbers)
             vectors = [stored.checkpoint.vector for stored in partitions]
@@ -64,7 +74,8 @@ class TargetedDevices:
                 return True
             if self.clock() >= until:
                 return False
-            self.pause(_POLL_SECONDS)
+            self.pause(pause_seconds)
+            pause_seconds = min(2 * pause_seconds, _POLL_SECONDS)
 
     def _other_types(self, name: str, condition: str, within: Within | None) -> Iterable[Advice]:
         if is_module_condition(condition):
@@ -75,14 +86,19 @@ class TargetedDevices:
                 case Comparison(PathOf(path), _, Constant(str() | int() | float() as literal)) if path != ("deviceId",):
                     compared.add((path, value_key(literal)[0]))
         for path, kind in sorted(compared):
-            counts = self._by_type(path, within)
+            read = indexes(self.projections, range(self.log.partitions))
+            # Most properties have values of one type, which the names of the sets say: the sets are read for others alone.
+            if not any((index.kinds(path) & PRIMITIVE_KINDS) - {kind} for index in read):
+                continue
+            counts = self._by_type(read, path, within)
             if any(count for other, count in counts.items() if other != kind):
                 yield another_type(name, path, kind, counts)
 
-    def _by_type(self, path: Path, within: Within | None) -> Counter[str]:
+    @staticmethod
+    def _by_type(read: Iterable[PartitionIndex], path: Path, within: Within | None) -> Counter[str]:
         """How many devices have a property, by its type; empty if it is not indexed, as with more than 1,000 values."""
         counts: Counter[str] = Counter()
-        for index in indexes(self.projections, range(self.log.partitions)):
+        for index in read:
             seen = index.everyone() if within is None else index.everyone() & within(index.number)
             for (kind, _), members in (index.column(path) or {}).items():
                 if kind in PRIMITIVE_KINDS:

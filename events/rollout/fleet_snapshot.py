@@ -39,8 +39,8 @@ class RollbackId(_Question[str], frozen=True):
     """The id of a rollback's deployment; empty if the content to roll back to does not exist any more."""
 
 
-# The scheduler judges every rollout once a second, and these reads cost too much to repeat each time; a plan asks for them
-# only before devices are admitted or rolled back.
+# The scheduler judges every rollout whenever the fleet moves, up to once a second, and these reads cost too much to repeat each
+# time; a plan asks for them only before devices are admitted or rolled back.
 Question = Where | ByValue | AdmissionOrder | FailureCodes | RollbackId
 """A read that a plan needs in few steps only."""
 

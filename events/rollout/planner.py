@@ -9,6 +9,7 @@ from msgspec import UNSET
 from events.number_text import counted
 from events.rollout import events, rollout_text
 from events.rollout.cohort import first
+from events.rollout.deadlines import Deadlines
 from events.rollout.events import Evidence, RecordedCounts, RolloutEvent
 from events.rollout.fleet_snapshot import AdmissionOrder, ByValue, FailureCodes, FleetSnapshot, RollbackId, Where
 from events.rollout.plan import Joiners, Offline, OnFailure, Rate, RolloutPlan, share_of
@@ -23,7 +24,7 @@ from events.rollout.rollout_counts import (
 )
 from events.rollout.sets import NO_DEVICES, FleetSet
 from events.rollout.state import RolloutDocument, RolloutState, evolve
-from events.rollout.times import closes_at, duration
+from events.rollout.times import closes_at, duration, opens_at
 
 _STEPS_MAX = 4
 _MOVING = (events.DevicesAdmitted, events.DevicesRetried, events.RollbackBegan, events.RolloutCompleted)
@@ -41,11 +42,16 @@ NOT_ANSWERED: Final = "it has not answered yet"
 
 
 class Judgement(msgspec.Struct, frozen=True, eq=False):
-    """The events that follow now, in order; without events, `says` is a sentence about what the rollout waits for."""
+    """The events that follow now, in order; without events, `says` is a sentence about what the rollout waits for.
+
+    Without events, the same inputs give no events before `stands_until` (milliseconds; `None` without an end). The sentence has
+    durations, which change. With events, the judgement stands until its own time: they change the rollout.
+    """
 
     rollout_counts: RolloutCounts
     events: tuple[RolloutEvent, ...]
     says: str
+    stands_until: int | None
 
     @property
     def counts(self) -> RecordedCounts:
@@ -63,12 +69,14 @@ def judge(name: str, document: RolloutDocument, fleet_snapshot: FleetSnapshot, n
     while True:
         turn = _Turn(name, document, fleet_snapshot, now)
         event = turn.act()
+        if event is None and not steps:
+            return Judgement(turn.rollout_counts, (), turn.says, turn.deadlines.next)
         if event is None or len(steps) == _STEPS_MAX:
-            return Judgement(turn.rollout_counts, tuple(steps), turn.says)
+            return Judgement(turn.rollout_counts, tuple(steps), turn.says, now)
         steps.append(event)
         if isinstance(event, _MOVING):
             # The event moves devices, so a further step needs a new fleet snapshot.
-            return Judgement(turn.rollout_counts, tuple(steps), turn.says)
+            return Judgement(turn.rollout_counts, tuple(steps), turn.says, now)
         after = evolve(document, event, version=document.version + 1, at=now)
         assert after is not None
         document = after
@@ -84,7 +92,8 @@ class _Turn:
         # The batches are decoded once: in a large fleet decoding is most of the work.
         self._batches = batches_of(document)
         self._admitted = together(self._batches)
-        self.rollout_counts = rollout_counts(document, fleet_snapshot, now, self._batches)
+        self.deadlines = Deadlines(now)
+        self.rollout_counts = rollout_counts(document, fleet_snapshot, self.deadlines, self._batches)
         self.says = ""
 
     @property
@@ -141,11 +150,20 @@ class _Turn:
                 else f"no device is targeted with {condition}"
             )
             return self._wait(f"{called} waits for devices: {what}")
-        if windows and closes_at(windows, self._now) is None:
+        if not self._is_window_open():
             # The time limit of a phase begins when it opens, so a phase opens only when devices can be admitted.
             return self._wait(f"{called} waits: {rollout_text.next_window(windows, self._now)}")
         waits = number == 0 and self._plan.joiners is Joiners.END
         return events.PhaseOpened(number, self._evidence, target.devices() if waits else UNSET)
+
+    def _is_window_open(self) -> bool:
+        """Whether a maintenance window is open, or the plan has none."""
+        windows = self._plan.windows
+        if not windows:
+            return True
+        closes = closes_at(windows, self._now)
+        self.deadlines.is_reached(opens_at(windows, self._now) if closes is None else closes)
+        return closes is not None
 
     def _completed(self) -> str:
         """The number of devices that have the deployment, and the reasons of the remaining: `52 of 134 devices have it; …`."""
@@ -193,7 +211,7 @@ class _Turn:
 
     def _admit(self, candidates: FleetSet) -> RolloutEvent | None:
         document, windows, rate, spread = self._document, self._plan.windows, self._plan.rate, self._plan.spread
-        if windows and closes_at(windows, self._now) is None:
+        if not self._is_window_open():
             return self._wait(self._sentence(rollout_text.next_window(windows, self._now)))
         chosen = self._spread_out(candidates)
         if not chosen:
@@ -226,13 +244,19 @@ class _Turn:
     def _allowance(self, rate: Rate) -> int:
         """The number of devices that a rate admits now."""
         minutes = max(0, self._now - self._document.paced_at) // _MINUTE_MS
+        if rate.growth_percent:
+            self.deadlines.is_reached(self._document.paced_at + (minutes + 1) * _MINUTE_MS)
         # Exponential growth overflows a float after some hours; above the number of devices, every limit is the same.
         growth = min(_COUNT_MAX, math.exp(min(_EXPONENT_MAX, minutes * math.log1p(rate.growth_percent / 100))))
         per_minute = min(_COUNT_MAX, rate.per_minute * growth)
         # A closed window must not save up admissions for one burst: only those of the last minute count, or of the time
         # that a rate below one device a minute needs for a device.
-        since = self._now - _MINUTE_MS * max(1.0, 1 / per_minute)
-        lately = sum(len(devices) for admitted_at, devices in self._batches if admitted_at > since)
+        lasts = _MINUTE_MS * max(1.0, 1 / per_minute)
+        lately = sum(
+            len(devices)
+            for admitted_at, devices in self._batches
+            if not self.deadlines.is_reached(math.ceil(admitted_at + lasts))
+        )
         return max(0, max(1, math.floor(per_minute + _ROUNDING)) - lately)
 
     # -- the gate
@@ -241,16 +265,18 @@ class _Turn:
         document, soak_ms = self._document, self._gate.soak_seconds * _SECOND_MS
         if soak_ms and not document.soak_at:
             return events.SoakBegan(self._evidence)
-        left = document.soak_at + soak_ms - self._now
-        if soak_ms and left > 0:
-            return self._wait(self._sentence(f"the gate holds and has to for another {duration(left)}"))
+        soaked_at = document.soak_at + soak_ms
+        if soak_ms and not self.deadlines.is_reached(soaked_at):
+            left = duration(soaked_at - self._now)
+            return self._wait(self._sentence(f"the gate holds and has to for another {left}"))
         passed = f"held for {duration(soak_ms)}" if soak_ms else "the gate holds"
         return events.PhasePassed(document.phase, self._sentence(passed), self._evidence)
 
     def _timed_out(self) -> str:
         left = self._left()
         timeout = duration(self._gate.phase_timeout_seconds * _SECOND_MS)
-        return f"it has not passed within {timeout}" if left is not None and left <= 0 else ""
+        is_over = left is not None and self.deadlines.is_reached(self._now + left)
+        return f"it has not passed within {timeout}" if is_over else ""
 
     def _left(self) -> int | None:
         """The milliseconds until the open phase times out; `None` without a limit."""
@@ -286,7 +312,7 @@ class _Turn:
     def _out_of_reach(self) -> str:
         """Why the gate cannot hold any more, whatever devices answer, with the operator's options; empty if it can."""
         rollout_counts, timeout = self.rollout_counts, self._gate.device_timeout_seconds * _SECOND_MS
-        recent = together(batch for batch in self._batches if self._now - batch[0] < timeout)
+        recent = together(batch for batch in self._batches if not self.deadlines.is_reached(batch[0] + timeout))
         # A failed device can recover until its time limit.
         hopeful = len(rollout_counts.waited) + len(recent & (rollout_counts.failed - rollout_counts.timed_out))
         if rollout_counts.succeeded + hopeful >= self._required():
@@ -326,11 +352,12 @@ class _Turn:
 
     def _judge_rollback(self) -> RolloutEvent | None:
         back, document = self._fleet_snapshot.back, self._document
-        elapsed, timeout = self._now - document.rollback_at, self._gate.device_timeout_seconds * _SECOND_MS
+        timeout = self._gate.device_timeout_seconds * _SECOND_MS
         pending = back.devices - back.healthy - back.unhealthy - back.unmanaged
-        is_old = elapsed >= self._plan.offline_seconds * _SECOND_MS
+        is_old = self.deadlines.is_reached(document.rollback_at + self._plan.offline_seconds * _SECOND_MS)
         silent = pending if is_old and self._plan.offline is not Offline.WAIT else NO_DEVICES
-        timed_out = pending - silent if timeout and elapsed >= timeout else NO_DEVICES
+        is_late = timeout and self.deadlines.is_reached(document.rollback_at + timeout)
+        timed_out = pending - silent if is_late else NO_DEVICES
         failed, waited = back.unhealthy | timed_out, pending - silent - timed_out
         counts = RecordedCounts(
             target=len(back.devices),

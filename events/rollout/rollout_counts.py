@@ -7,6 +7,7 @@ import msgspec
 from msgspec import UNSET
 
 from events import canonical
+from events.rollout.deadlines import Deadlines
 from events.rollout.events import Devices, RecordedCounts, RolloutResults
 from events.rollout.fleet_snapshot import FleetSnapshot
 from events.rollout.plan import Offline, RolloutPlan
@@ -111,12 +112,13 @@ def together(batches: Iterable[tuple[int, FleetSet]]) -> FleetSet:
 
 
 def rollout_counts(
-    document: RolloutDocument, fleet_snapshot: FleetSnapshot, now: int, batches: Batches | None = None
+    document: RolloutDocument, fleet_snapshot: FleetSnapshot, now: int | Deadlines, batches: Batches | None = None
 ) -> RolloutCounts:
     """The admitted devices of a rollout by result at a time (milliseconds), or at the end of its deployment after that.
 
-    `batches` are those of the document, if the caller has decoded them.
+    `batches` are those of the document, if the caller has decoded them. `Deadlines` in place of a time record when the result changes.
     """
+    deadlines = now if isinstance(now, Deadlines) else Deadlines(now)
     if document.results is not UNSET:
         # No device has a deployment that has ended, so the sets of now tell nothing about it.
         return _recorded(document.plan, document.results, fleet_snapshot.target)
@@ -135,8 +137,8 @@ def rollout_counts(
     reported = (admitted & fleet_snapshot.unhealthy) | over_limit
     undecided = admitted - well - reported - absent
     offline, timeout = plan.offline_seconds * _SECOND_MS, gate.device_timeout_seconds * _SECOND_MS
-    silent = undecided & together(batch for batch in batches if now - batch[0] >= offline)
-    late = together(batch for batch in batches if timeout and now - batch[0] >= timeout)
+    silent = undecided & together(batch for batch in batches if deadlines.is_reached(batch[0] + offline))
+    late = together(batch for batch in batches if timeout and deadlines.is_reached(batch[0] + timeout))
     # The limit that a device reaches first decides, so that its result does not change later; without a time limit no device is late.
     late_first = plan.offline is Offline.WAIT or gate.device_timeout_seconds < plan.offline_seconds
     timed_out = undecided & late if late_first else (undecided - silent) & late

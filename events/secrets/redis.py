@@ -8,6 +8,7 @@ from redis import Redis
 from redis.cluster import RedisCluster
 
 from events.canonical import encode
+from events.redis_cluster import hash_fields
 from events.redis_errors import unavailable_as
 from events.secrets.errors import SecretErased, SecretExists, SecretNotFound, SecretsUnavailable
 from events.secrets.sealed_secret import Erased, Sealed, decode
@@ -82,6 +83,6 @@ class RedisSecretStore:
     def ids(self) -> Iterable[str]:
         """The ids of all secrets that are not erased."""
         with _answering():
-            for secret_id, data in self._client.hscan_iter(KEY, count=1000):
+            for secret_id, data in hash_fields(self._client, KEY):
                 if data != _ERASED:
                     yield secret_id.decode()

@@ -5,7 +5,7 @@ import binascii
 import re
 import secrets
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import msgspec
 
@@ -24,6 +24,7 @@ from events.webhook.signature import key_of
 C = TypeVar("C")
 
 _IDENTITY = (RegisterDevice, UpdateDevice, CreateModule, UpdateModule)
+_OTHERS = (CreateDeployment, SetConfiguration, ImportUpdate, DefinePolicy, DefineWebhook)
 _KEY_BYTES = range(16, 65)
 _NEW_KEY_BYTES = 32
 _QUERY = re.compile(r"[!-\"$-~]{1,2000}")
@@ -31,9 +32,10 @@ _QUERY = re.compile(r"[!-\"$-~]{1,2000}")
 
 def holds_secrets(command: object) -> bool:
     """Whether a command can have a secret or a reference to one."""
-    if isinstance(command, _IDENTITY):
-        return command.authentication is not None
-    return isinstance(command, CreateDeployment | SetConfiguration | ImportUpdate | DefinePolicy | DefineWebhook)
+    kind = type(command)
+    if kind in _IDENTITY:
+        return cast("RegisterDevice", command).authentication is not None
+    return kind in _OTHERS
 
 
 def new_key() -> str:

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 import msgspec
 from pyroaring import BitMap
 
-from events.bitmaps import from_bytes
+from events.bitmaps import as_stored
 from events.fleet.assignments import PINNED, Assignment, AssignmentStatus, Layer
 from events.stored_projection.stored_partition import DeploymentRank, StoredPartition
 
 NOT_APPLIED_HASHES = ("deployments", "targets")
-"""The hashes that `not_applied` reads."""
+"""The hashes that say which deployments target a device, and which of these do not apply."""
 
 
 class Why(enum.Enum):
@@ -65,21 +65,8 @@ def targets_of(stored: StoredPartition) -> dict[Layer, dict[str, BitMap]]:
     for field, data in stored.hashes["targets"].items():
         layer = deployment_of(field)
         module = field.partition("/")[2] or ranks[layer].module
-        targets[layer][module] = from_bytes(data)
+        targets[layer][module] = as_stored(data)
     return targets
-
-
-def not_applied(ordinal: int, assignment: Assignment, stored: StoredPartition) -> tuple[NotApplied, ...]:
-    """The deployments that target a device and do not apply, by id, each with its reason (contract/hub.md §3.3).
-
-    `stored` holds NOT_APPLIED_HASHES.
-    """
-    ranks = ranks_of(stored)
-    pairs = ((layer, module, members) for layer, sets in targets_of(stored).items() for module, members in sets.items())
-    targeting = sorted((layer, module) for layer, module, members in pairs if ordinal in members)
-    reasons = (in_the_way(layer, assignment, ranks, module) for layer, module in targeting)
-    # A deployment for several modules of the device can have one reason in several of them.
-    return tuple(dict.fromkeys(reason for reason in reasons if reason is not None))
 
 
 def in_the_way(

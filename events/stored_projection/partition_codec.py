@@ -14,6 +14,7 @@ from events.envelope import Envelope, Vector
 from events.fleet.answers import Combinations, Deliveries, Signature
 from events.fleet.assignments import UNASSIGNED, Assignment, AssignmentChange, Layer, MergeCache
 from events.fleet.configuration import Configuration
+from events.fleet.deployment_status import Applied, DeploymentCounts
 from events.fleet.deployments import targeting_events
 from events.fleet.packed import PAGE_ITEMS, Packed
 from events.fleet.partition import Partition
@@ -119,6 +120,11 @@ def _changed_hashes(partition: Partition) -> dict[str, dict[str, bytes | None]]:
             lambda layer: target_field(layer.created, layer.id),
             lambda layer: _set_bytes(notes.already.get(layer)),
         ),
+        "applied": _drained(
+            partition.statuses.changed_applied,
+            lambda pair: target_field(*pair),
+            lambda pair: _applied(partition, *pair),
+        ),
         "before": _drained(
             notes.changed_before,
             lambda pair: canonical.encode([pair[0].created, pair[0].id, pair[1]]).decode(),
@@ -129,6 +135,9 @@ def _changed_hashes(partition: Partition) -> dict[str, dict[str, bytes | None]]:
             assignments.changed_configurations,
             configurations,
             lambda configuration: canonical.encode(configuration.sections),
+        ),
+        "counts": _drained_values(
+            partition.statuses.changed_counts, partition.statuses.counts, lambda counts: counts.to_bytes()
         ),
         "deployments": _drained(
             partition.changed_deployments, lambda pair: target_field(*pair), lambda pair: _rank(partition, *pair)
@@ -141,7 +150,7 @@ def _changed_hashes(partition: Partition) -> dict[str, dict[str, bytes | None]]:
         "index": {index_field(path, key): _set_bytes(members) for path, key, members in partition.index.changes()},
         "metrics": _drained(
             partition.metrics.changed,
-            lambda name: canonical.encode(name).decode(),
+            lambda name: metric_field(*name),
             lambda name: _number_bytes(partition.metrics.count(name)),
         ),
         "modules": _drained_sets(partition.changed_modules, partition.modules),
@@ -191,6 +200,11 @@ def _target(partition: Partition, created: int, name: str) -> bytes | None:
     return None if members is None else to_bytes(members)
 
 
+def _applied(partition: Partition, created: int, name: str) -> bytes | None:
+    stored_created, sets = partition.statuses.applied.get(name.partition("/")[0], (created, {}))
+    return sets[name].to_bytes() if stored_created == created and name in sets else None
+
+
 def _rank(partition: Partition, created: int, name: str) -> bytes | None:
     deployment = partition.deployments.by_id.get(name)
     if deployment is None or deployment.created != created:
@@ -222,6 +236,11 @@ def index_field(path: tuple[str, ...], key: tuple[str, object]) -> str:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return canonical.encode([path, kind, value]).decode()
+
+
+def metric_field(created: int, deployment_id: str, name: str) -> str:
+    """The field of the `metrics` hash with the number of rows of a custom metric."""
+    return canonical.encode((created, deployment_id, name)).decode()
 
 
 def restore(
@@ -258,6 +277,7 @@ def restore(
         partition.notes.before.setdefault(Layer(deployment_id, at), {})[digest] = from_bytes(data)
         partition.assignments.hold(digest)
     _restore_answers(partition, hashes)
+    _restore_statuses(partition, hashes)
     partition.assignments.next_number = checkpoint.next_assignment
     partition.answers.signatures.next_number = checkpoint.next_signature
     partition.answers.deliveries.next_number = checkpoint.next_delivery
@@ -281,6 +301,14 @@ def _restore_assignments(partition: Partition, hashes: dict[str, dict[str, bytes
         if configuration.is_of_modules and read_findings(hashes["readiness"].get(digest)) is None:
             # The stored findings are those of another version of the rules; the next commit writes the current ones.
             assignments.changed_configurations.add(digest)
+
+
+def _restore_statuses(partition: Partition, hashes: dict[str, dict[str, bytes]]) -> None:
+    counts = {name: _json.decode(data, type=DeploymentCounts) for name, data in hashes["counts"].items()}
+    fields = ((*field.partition(":")[::2], data) for field, data in hashes["applied"].items())
+    partition.statuses.restore(
+        counts, ((int(created), name, Applied.from_bytes(data)) for created, name, data in fields)
+    )
 
 
 def _restore_answers(partition: Partition, hashes: dict[str, dict[str, bytes]]) -> None:

@@ -2,24 +2,33 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping
-from functools import partial
+from functools import cached_property
 from typing import Any
 
 import msgspec
 import numpy as np
 from pyroaring import BitMap
 
-from events.bitmaps import from_bytes, members_where
+from events.bitmaps import as_stored, from_bytes, members_where
 from events.fleet.assignments import NO_ASSIGNMENT, PINNED, UNASSIGNED, Assignment, AssignmentStatus, Layer
+from events.fleet.deployment_status import Applied, StatusSets
 from events.fleet.packed import PAGE_ITEMS
 from events.manifest.document import DEVICE
-from events.stored_projection.not_applied import NOT_APPLIED, Why, in_the_way, ranks_of, targets_of
-from events.stored_projection.stored_partition import StoredPartition, target_field
+from events.stored_projection.not_applied import (
+    NOT_APPLIED,
+    NotApplied,
+    Why,
+    deployment_of,
+    in_the_way,
+    ranks_of,
+    targets_of,
+)
+from events.stored_projection.stored_partition import DeploymentRank, StoredPartition, target_field
 
 # Readers name the hashes and arrays that they need: a partition of a large fleet has megabytes of others.
-STATUS_HASHES = ("deployments", "assignments", "sets", "targets", "undelivered")
+DEPLOYMENT_HASHES = ("deployments", "targets", "applied", "undelivered")
+STATUS_HASHES = (*DEPLOYMENT_HASHES, "assignments", "sets")
 STATUS_ARRAYS = ("assignment_of",)
-STATUSES = ("target", "actual", "reportedSuccessful", "reportedFailed", "healthy", "unhealthy", "unknown", "pending")
 
 
 class StoredAssignments:
@@ -45,42 +54,36 @@ class StoredAssignments:
         return members_where(np.isin(self.of_devices, numbers)) if numbers else BitMap()
 
 
-class StatusSets(msgspec.Struct, frozen=True):
-    """The status sets of one deployment in one partition (DESIGN §3), as ordinals; each count is the size of a set.
-
-    Devices do not report success or failure for configurations of own twins and of modules: a device is healthy with such a
-    configuration once it has received it.
-    """
-
-    target: BitMap
-    actual: BitMap
-    succeeded: BitMap
-    failed: BitMap
-    healthy: BitMap
-    unhealthy: BitMap
-    unknown: BitMap
-    pending: BitMap
-
-    def named(self) -> dict[str, BitMap]:
-        """The sets by their public names."""
-        return dict(zip(STATUSES, msgspec.structs.astuple(self), strict=True))
-
-
 class PartitionReading:
-    """The status sets of one partition; `stored` holds STATUS_HASHES and STATUS_ARRAYS."""
+    """The status sets of one partition.
+
+    `stored` holds STATUS_HASHES and STATUS_ARRAYS. DEPLOYMENT_HASHES with `sets`, or the fields of single deployments of them, are
+    enough for everything but `over_limit`, `not_applied`, `settled` and `with_status`, which read assignments.
+    """
 
     def __init__(self, stored: StoredPartition) -> None:
         self.vector = stored.checkpoint.vector
         self._stored = stored
-        self._sets = {name: from_bytes(data) for name, data in stored.hashes["sets"].items()}
-        self._targets = {layer.id: (layer, sets) for layer, sets in targets_of(stored).items()}
-        self._by_layer = ranks_of(stored)
-        self._rank_by_id = {layer.id: rank for layer, rank in self._by_layer.items()}
-        self._assignments = StoredAssignments(stored)
+        self._sets = {name: as_stored(data) for name, data in stored.hashes["sets"].items()}
+        # Sets are decoded when they are read: of thousands of deployments, a caller reads a few.
+        self._fields: dict[str, tuple[Layer, list[str]]] = {}
+        for field in (*stored.hashes["deployments"], *stored.hashes["targets"]):
+            layer = deployment_of(field)
+            self._fields.setdefault(layer.id, (layer, []))
+        for field in stored.hashes["targets"]:
+            self._fields[deployment_of(field).id][1].append(field)
+
+    @cached_property
+    def _assignments(self) -> StoredAssignments:
+        return StoredAssignments(self._stored)
+
+    @cached_property
+    def _by_layer(self) -> Mapping[Layer, DeploymentRank]:
+        return ranks_of(self._stored)
 
     def deployments(self) -> list[str]:
         """The ids of the deployments that exist at this vector, sorted."""
-        return sorted(self._targets)
+        return sorted(self._fields)
 
     def set(self, name: str) -> BitMap:
         """One of the partition-wide sets: live, edge, enabled, acknowledged and so on."""
@@ -91,41 +94,28 @@ class PartitionReading:
         by_module = list(self.by_module(deployment_id))
         target = BitMap().union(*(members for members, _ in by_module))
         actual = BitMap().union(*(members for _, members in by_module))
-        # Devices acknowledge these by a delivery alone, so `undelivered` decides (docs/decisions/0032).
-        if self._is_own(deployment_id):
-            pending, none = actual & self._lacking(deployment_id), BitMap()
-            return StatusSets(target, actual, none, none, actual - pending, none, pending, pending)
-        healthy, unhealthy = actual & self.set("healthy"), actual & self.set("unhealthy")
-        return StatusSets(
-            target=target,
-            actual=actual,
-            succeeded=actual & self.set("succeeded"),
-            failed=actual & self.set("failed"),
-            healthy=healthy,
-            unhealthy=unhealthy,
-            unknown=actual - healthy - unhealthy,
-            pending=actual - unhealthy - self.set("acknowledged"),
-        )
+        lacking = self._lacking(deployment_id) if self._is_own(deployment_id) else None
+        return StatusSets.of(target, actual, self._sets, lacking)
 
     def targeted(self, deployment_id: str) -> BitMap:
         """The devices that a deployment's condition is true for, even before its start and after its end."""
-        return BitMap().union(*self._targeted(deployment_id)[1].values())
+        return BitMap().union(*self._targeted(deployment_id).values())
 
     def targeted_assignments(self, deployment_id: str) -> Collection[BitMap]:
         """As `targeted`, one set for each module; a deployment to devices has one set."""
-        return self._targeted(deployment_id)[1].values()
+        return self._targeted(deployment_id).values()
 
     def over_limit(self, deployment_id: str) -> BitMap:
         """The devices for which a deployment's merge is over a limit."""
-        layer = self._targeted(deployment_id)[0]
+        layer = self._layer(deployment_id)
         return self._assignments.where(
             lambda assignment: assignment.status is AssignmentStatus.OVER_LIMIT and layer in assignment.wanted
         )
 
     def not_applied(self, deployment_id: str) -> dict[Why, BitMap]:
         """The devices to which a deployment does not apply for one of the reasons NOT_APPLIED, by reason, targeted or not."""
-        layer = self._targeted(deployment_id)[0]
-        rank = self._rank_by_id.get(deployment_id)
+        layer = self._layer(deployment_id)
+        rank = self._rank(deployment_id)
         if rank is None or rank.own:
             return {}
         numbers: dict[Why, list[int]] = {}
@@ -140,14 +130,14 @@ class PartitionReading:
 
     def is_open_to_all(self, deployment_id: str) -> bool:
         """Whether a deployment admits every device that it targets."""
-        rank = self._rank_by_id.get(deployment_id)
+        rank = self._rank(deployment_id)
         return rank is not None and rank.admission == "Everyone"
 
     def already(self, deployment_id: str) -> BitMap:
         """The devices that ran the same configuration before they were admitted; `stored` also holds `already`."""
-        layer = self._targeted(deployment_id)[0]
+        layer = self._layer(deployment_id)
         data = self._stored.hashes["already"].get(target_field(layer.created, layer.id))
-        return BitMap() if data is None else from_bytes(data)
+        return BitMap() if data is None else as_stored(data)
 
     def settled(self, deployment_id: str) -> tuple[BitMap, BitMap, BitMap]:
         """The devices that are healthy with their current configuration, that are unhealthy, and that no deployment manages.
@@ -160,31 +150,59 @@ class PartitionReading:
         return self.set("healthy") - unmanaged, self.set("unhealthy") - unmanaged, unmanaged
 
     def _is_own(self, deployment_id: str) -> bool:
-        rank = self._rank_by_id.get(deployment_id)
+        rank = self._rank(deployment_id)
         return rank is not None and rank.own
 
     def _lacking(self, deployment_id: str) -> BitMap:
         """The devices that have not received the configuration of a twin that a deployment is for."""
         undelivered = self._stored.hashes["undelivered"]
-        modules = self._targeted(deployment_id)[1]
+        modules = self._targeted(deployment_id)
         fields = (undelivered.get(module or DEVICE) for module in modules)
-        return BitMap().union(*(from_bytes(data) for data in fields if data is not None))
+        return BitMap().union(*(as_stored(data) for data in fields if data is not None))
 
-    def _targeted(self, deployment_id: str) -> tuple[Layer, Mapping[str, BitMap]]:
-        return self._targets.get(deployment_id, (Layer(deployment_id, 0), {}))
+    def _layer(self, deployment_id: str) -> Layer:
+        return self._fields.get(deployment_id, (Layer(deployment_id, 0), ()))[0]
+
+    def _rank(self, deployment_id: str) -> DeploymentRank | None:
+        layer = self._layer(deployment_id)
+        data = self._stored.hashes["deployments"].get(target_field(layer.created, layer.id))
+        return None if data is None else msgspec.json.decode(data, type=DeploymentRank)
+
+    def _targeted(self, deployment_id: str) -> dict[str, BitMap]:
+        return {
+            module: as_stored(self._stored.hashes["targets"][field]) for module, field in self._modules(deployment_id)
+        }
+
+    def _modules(self, deployment_id: str) -> Iterator[tuple[str, str]]:
+        """By module (empty for devices themselves), the field of a deployment in `targets` and `applied`."""
+        rank = self._rank(deployment_id)
+        _, fields = self._fields.get(deployment_id, (None, ()))
+        yield from ((field.partition("/")[2] or (rank.module if rank else ""), field) for field in fields)
 
     def by_module(self, deployment_id: str) -> Iterator[tuple[BitMap, BitMap]]:
         """For each module, the devices that a deployment targets, and those of them that run it; one pair for devices."""
-        rank = self._rank_by_id.get(deployment_id)
+        rank = self._rank(deployment_id)
         if rank is None or not rank.is_open:
             # `targets` keeps the devices of the condition before the start and after the end, for `not_applied`.
             return
-        layer, sets = self._targets[deployment_id]
-        for module, target in sets.items():
-            # The counts of all deployments ask this of every assignment; with `where` they take 40 % longer.
-            by_number = self._assignments.by_number.items()
-            numbers = [number for number, assignment in by_number if assignment.has(layer, module)]
-            yield target, target & self._assignments.with_numbers(numbers)
+        for _, field in self._modules(deployment_id):
+            target, data = as_stored(self._stored.hashes["targets"][field]), self._stored.hashes["applied"].get(field)
+            yield target, target if data is None else Applied.from_bytes(data).within(target)
+
+    def is_of_modules(self, deployment_id: str) -> bool:
+        """Whether a deployment configures modules."""
+        rank = self._rank(deployment_id)
+        return rank is not None and bool(rank.module)
+
+    def in_twin(self, deployment_id: str, twin: str = "") -> tuple[BitMap, BitMap]:
+        """The devices that run a deployment, and those that it targets, in a twin (see `Targeting`)."""
+        rank = self._rank(deployment_id)
+        for (module, _), (target, actual) in zip(
+            self._modules(deployment_id), self.by_module(deployment_id), strict=False
+        ):
+            if twin == (module or (DEVICE if rank is not None and rank.own else "")):
+                return actual, target
+        return BitMap(), BitMap()
 
     def with_status(self, status: AssignmentStatus) -> BitMap:
         """The live devices with an assignment status, without the devices that never had a configuration."""
@@ -237,26 +255,26 @@ class Targeting:
     def __init__(self, stored: StoredPartition) -> None:
         self.checkpoint = stored.checkpoint
         self.by_twin: dict[str, list[tuple[Layer, BitMap]]] = defaultdict(list)
-        ranks = ranks_of(stored)
-        for layer, sets in targets_of(stored).items():
+        self._ranks = ranks = ranks_of(stored)
+        self._targets = targets_of(stored)
+        for layer, sets in self._targets.items():
             if not ranks[layer].is_open:
                 continue
             for module, members in sets.items():
                 twin = module or (DEVICE if ranks[layer].own else "")
                 self.by_twin[twin].append((layer, members))
 
+    def not_applied(self, ordinal: int, assignment: Assignment) -> tuple[NotApplied, ...]:
+        """The deployments that target a device and do not apply, by id, each with its reason (contract/hub.md §3.3)."""
+        pairs = ((layer, module, members) for layer, sets in self._targets.items() for module, members in sets.items())
+        targeting = sorted((layer, module) for layer, module, members in pairs if ordinal in members)
+        reasons = (in_the_way(layer, assignment, self._ranks, module) for layer, module in targeting)
+        # A deployment for several modules of the device can have one reason in several of them.
+        return tuple(dict.fromkeys(reason for reason in reasons if reason is not None))
+
     def names(self) -> list[str]:
         """The ids of the deployments that have started and not ended."""
         return [layer.id for targets in self.by_twin.values() for layer, _ in targets]
-
-    def status(self, deployment_id: str, stored: StoredPartition, twin: str = "") -> tuple[BitMap, BitMap]:
-        """The devices that run a deployment, and those that it targets; `stored` also holds `assignments` and `assignment_of`."""
-        module_id = "" if twin == DEVICE else twin
-        for layer, members in self.by_twin.get(twin, ()):
-            if layer.id == deployment_id:
-                has = partial(Assignment.has, layer=layer, module_id=module_id)
-                return members & StoredAssignments(stored).where(has), members
-        return BitMap(), BitMap()
 
     def statuses(self, ordinal: int, assignment: Assignment, twin: str = "") -> dict[str, bool]:
         """The deployments that target a device, and whether each is part of what it runs."""

@@ -11,9 +11,11 @@ from events.envelope import Vector
 
 HASHES = (
     "already",  # deployment → set that ran the same configuration before its admission
+    "applied",  # as `targets` → `Applied`, if the deployment is open and not all targeted devices run it
     "before",  # [deployment, configuration] → set that had it, and was healthy, before its admission
     "children",  # scope of a parent → set of its children
     "configurations",  # by digest
+    "counts",  # id of a deployment → `DeploymentCounts`
     "deliveries",  # delivered versions by module, by number
     "deployments",  # deployment → `DeploymentRank`
     "ids",  # page → ids of 256 ordinals

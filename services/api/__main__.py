@@ -1,5 +1,6 @@
 """The API as a process: `python -m services.api`, or `twinfold api`. Settings come from TWINFOLD_* variables."""
 
+import events.processes.without_rich  # noqa: F401  # isort: skip
 import asyncio
 import contextlib
 import datetime as dt
@@ -22,6 +23,7 @@ from services.api.app import create_app
 from services.api.context.api_context import open_context
 from services.api.context.callers import Author
 from services.api.http.connection import connection_class
+from services.api_processes import serve_with_several
 from services.certificates import CertificateUnusable
 from services.cli import exits
 from services.credentials import ensure_policies
@@ -96,6 +98,7 @@ def _config(settings: Settings) -> uvicorn.Config:
     config = uvicorn.Config(
         create_app(context),
         http=connection_class(settings.request_seconds_max),
+        loop="uvloop",
         ws="none",
         log_config=None,
         access_log=False,
@@ -118,13 +121,18 @@ def main() -> int:
         settings = read_settings()
         logs.configure(settings.log_level)
         handed_over = inherited()
+        if settings.api_processes > 1 and not handed_over:
+            serve_with_several(settings)
+            return 0
         with contextlib.nullcontext(handed_over) if handed_over else listening(settings) as sockets:
             server = Server(_config(settings), settings)
             sys.setswitchinterval(_SWITCH_SECONDS)
             # Replays of the past and previews make many objects at once, which the collector would walk again and again.
             with rare_collection():
                 server.run(sockets)
-    except exits.EXPECTED as error:
+    except Exception as error:
+        if not exits.is_any(error, *exits.EXPECTED):
+            raise
         line.last_output(str(error))
         complain_of(error, program="twinfold api")
         return exits.code_of(error)

@@ -1,51 +1,45 @@
-"""The API as an ASGI application: routes, health, metrics, and a log line per request."""
+"""The API as an ASGI application: routes, health and metrics."""
 
 import asyncio
 import contextlib
-import re
-import secrets
-import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 
 import msgspec
-import structlog
 from anyio import to_thread
-from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.params import Depends as DependsOn
 from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi.routing import APIRoute
-from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
+from typing_extensions import override
 
 from events import logs
 from events.audit.seal_store import Seals, ahead_ms
 from events.log.connect import why_not_writable
-from events.log.errors import LogError, LogUnavailable
+from events.log.errors import LogError
 from events.log.keys import FLEET, name
 from services.api.auth.authentication import Authenticator
 from services.api.auth.secret_reads import SecretReads
 from services.api.context.api_context import ApiContext
 from services.api.context.batch_writer import BatchWriter
-from services.api.context.callers import NO_CALLER, PreviewRequest
 from services.api.context.followers import Followers
-from services.api.context.idempotency import note_key, settle_key
+from services.api.context.idempotency import note_key
 from services.api.context.long_poll import WaitingDevices
-from services.api.context.point_in_time import AS_OF, PastContexts, answer_as_of
-from services.api.context.request import BETWEEN_HEADER
-from services.api.description import REQUEST_ID, describe
+from services.api.context.point_in_time import PastContexts, answer_as_of
+from services.api.description import describe
 from services.api.device_update import routes as device_update
-from services.api.error_answers import add_error_handlers, failed, rejected, rejected_by_framework
 from services.api.http import reference
 from services.api.http.access import REGISTRY_READ, Access, Open, access_of, is_write
-from services.api.http.errors import BAD_REQUEST, BUSY, EXPECTED, BodyInvalid, NotInThePast
+from services.api.http.errors import BUSY
 from services.api.http.json_answer import JsonAnswer
-from services.api.http.limits import RequestLimits
 from services.api.http.request_costs import LONG, NO_WORK
-from services.api.http.route_index import RouteIndex, RouteMatch
+from services.api.http.route_index import RouteIndex
 from services.api.http.turns import THREADS
 from services.api.http.unknown_members import refuse_members
 from services.api.hub import configurations, device_scopes, identities, methods, query, twins
 from services.api.metrics import ApiMetrics
+from services.api.request_pipeline import RequestPipeline
 from services.api.v1 import (
     audit,
     blocked,
@@ -64,11 +58,6 @@ from services.api.v1 import (
 )
 from services.api.v1 import event_stream as stream
 
-_METHODS = {"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"}
-_UNREADABLE = re.compile("[\x00-\x1f\x7f]")
-_OVERRIDE, _OVERRIDES = "X-HTTP-Method-Override", ("PATCH", "PUT", "DELETE")
-"""The Java service client cannot send PATCH, and sends POST with this header instead."""
-
 _ABOUT = """Every write takes `?preview=true`: it answers 200 with what the write would do, in the form of `POST /v1/preview`, and
 changes nothing. Send the `token` of that answer with the same write in the header `Twinfold-Preview`: the write is done only if
 its result is still the same, and rejected with 412 if not. `Twinfold-Preview-Between` in the answer has the positions of the
@@ -77,10 +66,18 @@ events since the preview.
     curl -X DELETE 'https://HOST/configurations/camera-1?preview=true&api-version=2021-04-12'
 """
 
-logger = structlog.get_logger()
+
+class ApiApp(FastAPI):
+    """The framework's application, which declares and describes routes, with a pipeline of our own for requests."""
+
+    pipeline: RequestPipeline
+
+    @override
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await (self.pipeline if scope["type"] == "http" else super().__call__)(scope, receive, send)
 
 
-def create_app(context: ApiContext) -> FastAPI:
+def create_app(context: ApiContext) -> ApiApp:
     """The application over a context.
 
     Raises:
@@ -98,7 +95,7 @@ def create_app(context: ApiContext) -> FastAPI:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
 
-    app = FastAPI(
+    app = ApiApp(
         title="twinfold",
         version="1",
         description=_ABOUT,
@@ -117,11 +114,7 @@ def create_app(context: ApiContext) -> FastAPI:
     app.state.routes = add_routes(app)
     # Encoded once: it is large, and never changes.
     app.state.description = msgspec.json.encode(describe(app))
-    add_error_handlers(app)
-    settings = context.settings
-    app.add_middleware(RequestLimits, bytes_max=settings.request_bytes_max, seconds_max=settings.request_seconds_max)
-    # Added last, so that it runs first: nothing of a body is read before authentication.
-    app.middleware("http")(_around)
+    app.pipeline = RequestPipeline(app, app.state.routes, app.state.authenticator, app.state.metrics)
     return app
 
 
@@ -140,7 +133,8 @@ def add_routes(app: FastAPI) -> RouteIndex:
             single = APIRouter()
             single.routes.append(route)
             app.include_router(single, dependencies=_dependencies_of(route) if isinstance(route, APIRoute) else [])
-    app.add_api_route("/healthz", _healthy, include_in_schema=False)
+    # Without the framework's dependencies, which it has none of: load balancers ask it all day.
+    app.add_route("/healthz", _healthy, methods=["GET"])
     app.add_api_route("/readyz", _ready, include_in_schema=False)
     app.add_api_route("/metrics", _metrics, include_in_schema=False)
     return RouteIndex(app.routes)
@@ -162,7 +156,7 @@ def _dependencies_of(route: APIRoute) -> list[DependsOn]:
 
 
 @Access(Open.ANYBODY, at=False, cost=NO_WORK)
-async def _healthy() -> PlainTextResponse:
+async def _healthy(_request: Request) -> PlainTextResponse:
     return PlainTextResponse("ok\n")
 
 
@@ -195,81 +189,3 @@ def _ready(request: Request) -> JSONResponse:
 def _metrics(request: Request) -> PlainTextResponse:
     metrics: ApiMetrics = request.app.state.metrics
     return PlainTextResponse(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
-
-
-def _route_of(request: Request) -> RouteMatch:
-    """The route of a request, whose method is that of the header for a POST."""
-    method, override = request.method, request.headers.get(_OVERRIDE)
-    if override is not None and override.upper() != method:
-        if method != "POST" or override.upper() not in _OVERRIDES:
-            allowed = f"{', '.join(_OVERRIDES)} and goes with POST alone"
-            raise BodyInvalid(f"{_OVERRIDE} takes {allowed}, not {override[:20]!r} with {method}")
-        request.scope["method"] = override.upper()
-    # Not `request.url`: that is made from the header Host, too, and parsed by other rules.
-    path: str = request.scope["path"]
-    if _UNREADABLE.search(path):
-        raise BodyInvalid("a path has no control characters")
-    routes: RouteIndex = request.app.state.routes
-    return routes.match(request.method, path)
-
-
-def _check_point_in_time(request: Request, route: RouteMatch) -> None:
-    """Reject `at` where a route cannot answer as of then."""
-    routes: RouteIndex = request.app.state.routes
-    # An unknown path or method is a 404 or 405 with `at`, too. A device can have the name of a path, as `query`.
-    is_known = route.device_id is not None or route.method in routes.methods(route.path)
-    if route.exists and isinstance(route.access.at, str) and is_known:
-        default = "this path has no past" if route.method == "GET" else "the past is read, and not changed"
-        raise NotInThePast(route.access.at or default)
-
-
-async def _around(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-    request.state.request_id = secrets.token_hex(8)
-    request.state.caller = NO_CALLER
-    start = time.perf_counter()
-    response = await _answered(request, call_next)
-    # A key that cannot be settled is recognised by the ids of its commands, which are in the log.
-    with contextlib.suppress(LogUnavailable):
-        await settle_key(request, response.status_code)
-    seconds = time.perf_counter() - start
-    response.headers[REQUEST_ID] = request.state.request_id
-    as_of: str | None = getattr(request.state, "as_of", None)
-    if as_of is not None and response.status_code < BAD_REQUEST.status:
-        response.headers[AS_OF] = as_of
-    preview_request: PreviewRequest | None = getattr(request.state, "preview_request", None)
-    if preview_request is not None and preview_request.between is not None:
-        response.headers[BETWEEN_HEADER] = preview_request.between
-    method = request.method if request.method in _METHODS else "other"
-    request.app.state.metrics.note(method, response.status_code, seconds)
-    if request.app.state.logs_requests:
-        logger.info(
-            "request",
-            id=request.state.request_id,
-            principal=str(request.state.caller.principal),
-            method=request.method,
-            path=request.scope["path"],
-            status=response.status_code,
-            milliseconds=round(1000 * seconds, 1),
-        )
-    return response
-
-
-async def _answered(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-    if len(request.scope["path"]) > 1:
-        # Some clients write /configurations/?top=… (contract/hub.md §1.1).
-        request.scope["path"] = request.scope["path"].rstrip("/") or "/"
-    try:
-        route = request.state.route = _route_of(request)
-        authenticator: Authenticator = request.app.state.authenticator
-        address = "" if request.client is None else request.client.host
-        request.state.caller = await authenticator.admit(route, request.headers, address=address)
-        # Parsing the query of every request costs more than this test of its bytes.
-        if b"at=" in request.scope["query_string"] and "at" in request.query_params:
-            _check_point_in_time(request, route)
-        return await call_next(request)
-    except EXPECTED as error:
-        return await rejected(request, error)
-    except HTTPException as error:
-        return await rejected_by_framework(request, error)
-    except Exception as error:  # noqa: BLE001 - the outermost place where an error can be answered and logged
-        return failed(request, error)

@@ -3,41 +3,24 @@
 from collections.abc import Mapping
 
 import structlog
-from fastapi import FastAPI, Request, Response
+from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from events.canonical import JsonObject
 from events.member_names import in_body_names
 from services.api.context.api_context import ApiContext
 from services.api.context.callers import Caller
-from services.api.context.dry_run import DryRunDone
 from services.api.device_update.lists import PREFIX
 from services.api.http import errors
 from services.api.http.json_answer import JsonAnswer
 from services.api.http.route_index import RouteIndex
-from services.api.v1.preview import answer_to
 
 _LINES = {"/v1/events", "/v1/preview"}
 """Paths whose bodies are lines of commands."""
 
 logger = structlog.get_logger()
-
-
-def add_error_handlers(app: FastAPI) -> None:
-    """Have an application answer every error that a handler may raise."""
-    for kind in errors.EXPECTED:
-        app.add_exception_handler(kind, rejected)
-    app.add_exception_handler(DryRunDone, _previewed)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, rejected_by_framework)
-
-
-async def _previewed(request: Request, done: Exception) -> Response:
-    assert isinstance(done, DryRunDone)
-    return await run_in_threadpool(answer_to, request, done.preview)
 
 
 async def rejected(request: Request, error: Exception) -> JSONResponse:
@@ -51,8 +34,8 @@ async def rejected(request: Request, error: Exception) -> JSONResponse:
     return _answer(request, errors.answer_of(error), text if request.scope["path"] in _LINES else in_body_names(text))
 
 
-async def _invalid(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, RequestValidationError)
+async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+    """The answer to a body, query or header that does not have the declared form."""
     problems = []
     for detail in error.errors():
         # In the caller's terms: `rollout.phases[0].gate`, `query.top`, `the body`.
@@ -76,9 +59,8 @@ def _drop_frames(error: BaseException | None) -> None:
         error = error.__cause__ or error.__context__
 
 
-async def rejected_by_framework(request: Request, error: Exception) -> JSONResponse:
+async def rejected_by_framework(request: Request, error: HTTPException) -> JSONResponse:
     """The answer to what the framework rejects: an unknown path or method, bytes that are not text."""
-    assert isinstance(error, HTTPException)
     _drop_frames(error)
     status = error.status_code
     answer = errors.BY_STATUS.get(status, errors.HttpError(status, errors.BAD_REQUEST.code))

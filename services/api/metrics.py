@@ -1,11 +1,12 @@
-"""Metrics for Prometheus: events and the lag of each partition, the work of workers, and this process's requests."""
+"""Metrics for Prometheus: events and the lag of each partition, the work of workers, and the requests of all processes on this port."""
 
 import itertools
+import os
 from collections.abc import Callable, Iterator
-from functools import partial
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 from typing_extensions import override
 
@@ -23,32 +24,59 @@ from events.projection_store import work_counts
 from services.api.context.api_context import ApiContext
 from services.api.context.followers import Followers
 from services.api.context.long_poll import WaitingDevices
+from services.api_processes import shared_metrics
 
 
 class ApiMetrics:
-    """The counters of one process, and the metrics that are read from Redis at each scrape."""
+    """The counters of all API processes on this port, and the metrics that are read from Redis at each scrape."""
 
     def __init__(self, context: ApiContext, waiting: WaitingDevices, followers: Followers) -> None:
         self._registry = registry = CollectorRegistry()
-        gauge = partial(Gauge, registry=registry)
-        gauge("twinfold_waiting_devices", "Devices that wait for a change.").set_function(lambda: len(waiting))
-        gauge("twinfold_streams", "Clients that follow /v1/stream.").set_function(lambda: len(followers))
+        self._requests = Counter("twinfold_requests", "Requests answered.", ["method", "status"], registry=None)
+        self._answered: dict[tuple[str, int], Counter] = {}
+        self._seconds = Histogram("twinfold_request_seconds", "How long they took.", registry=None)
         # Redis has the state of the whole system, so that every API process reports the same.
         for read in (_partitions, _webhooks, _workers, _seals):
             registry.register(_ReadFromRedis(context, read))
-        registry.register(context.conflicts)
-        registry.register(context.fetches)
-        self._requests = Counter("twinfold_requests", "Requests answered.", ["method", "status"], registry=registry)
-        self._seconds = Histogram("twinfold_request_seconds", "How long they took.", registry=registry)
+        self._shared = shared_metrics()
+        if self._shared is not None:
+            # A scrape reaches one of the processes, and must not report its share as the whole.
+            MultiProcessCollector(registry, path=str(self._shared))  # type: ignore[no-untyped-call]
+            return
+        for collector in (
+            waiting.gauge,
+            followers.gauge,
+            context.conflicts,
+            context.fetches,
+            self._requests,
+            self._seconds,
+        ):
+            registry.register(collector)
 
     def note(self, method: str, status: int, seconds: float) -> None:
         """Count a request."""
-        self._requests.labels(method, str(status)).inc()
+        answered = self._answered.get((method, status))
+        if answered is None:
+            # Looking the labels up takes longer than counting.
+            answered = self._answered[method, status] = self._requests.labels(method, str(status))
+        answered.inc()
         self._seconds.observe(seconds)
 
     def text(self) -> str:
         """Everything, in the text format."""
+        for file in () if self._shared is None else self._shared.glob("gauge_live*_*.db"):
+            # A process that was killed has no clients any more. What it had counted remains.
+            if not _is_alive(int(file.stem.rpartition("_")[2])):
+                file.unlink(missing_ok=True)
         return generate_latest(self._registry).decode()
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 class _ReadFromRedis(Collector):

@@ -5,13 +5,9 @@ from typing import Annotated
 
 import typer
 
-from events import logs
-from events.log.log_factory import open_log
 from events.member_names import camel_json
-from events.projection_store.redis import RedisProjectionStore
 from events.terminal import complain, print_lines
-from services.backtest.changes import ChangeInvalid, Changes, deployment_of, plan_of, policy_of
-from services.backtest.run import STEP_SECONDS, backtest
+from services.backtest import STEP_SECONDS
 from services.cli.client import AsJson, show_json
 from services.cli.flags import AllowVolatileRedis, DataDir, RedisUrl, log_settings, point_in_time
 from services.cli.inputs import read_json
@@ -53,6 +49,12 @@ def command(
 
     Example: twinfold backtest --rollback-policy policy.json --rollout camera-2
     """
+    from events import logs
+    from events.log.log_factory import open_log
+    from events.projection_store.redis import RedisProjectionStore
+    from services.backtest.changes import ChangeInvalid, Changes, deployment_of, plan_of, policy_of
+    from services.backtest.run import backtest
+
     try:
         changed = [deployment_of(read_json(file)) for file in deployment or []]
         changes = Changes(

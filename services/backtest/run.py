@@ -8,12 +8,12 @@ from pyroaring import BitMap
 from events.log.port import Log
 from events.number_text import iso_text
 from events.projection_store.port import ProjectionStore
+from services.backtest import STEP_SECONDS
 from services.backtest.changes import Changes, check_names
 from services.backtest.history import History, read_history
 from services.backtest.timeline import RolloutDecision, Timeline, size_of, without
 from services.backtest.virtual_fleet import ReportProgress, VirtualFleet
 
-STEP_SECONDS = 60
 _REFUSED_SHOWN = 20
 _ACTS_SHOWN = (
     "PhaseOpened",

@@ -12,19 +12,18 @@ def main() -> None:
     except shadow.PackageShadowed as error:
         sys.exit(f"twinfold: {error}")
     # Imported after the check, because commands import `events`, and another package of that name may shadow ours.
-    from services.cli import app  # noqa: PLC0415
+    from services.cli import app
 
     try:
         app.app()
     except Exception as error:
-        # Imported only here: `exits` knows every expected error and imports Redis, which most commands do not need.
-        from events.terminal import complain_of  # noqa: PLC0415
-        from services.cli import client, exits, flag_names  # noqa: PLC0415
+        from events.terminal import complain_of
+        from services.cli import exits, flag_names
 
-        if not isinstance(error, exits.EXPECTED):
+        if not exits.is_any(error, *exits.EXPECTED):
             raise
         # A refusal of the API already has the names of flags, or those of a file.
-        complain_of(error, named=str if isinstance(error, client.ApiRefused) else flag_names.in_flags)
+        complain_of(error, named=str if exits.is_any(error, exits.API_REFUSED) else flag_names.in_flags)
         sys.exit(exits.code_of(error))
 
 

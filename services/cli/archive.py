@@ -1,24 +1,16 @@
 """`twinfold archive`: older events in Parquet files outside Redis."""
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
-from rich.text import Text
 
 from events.clock import now_ms
-from events.log.archive.mover import ArchivedStream, Mover, PlannedMove, faults
-from events.log.archive.notes import location_of, notes_of
-from events.log.entries import stream_names
 from events.log.errors import LogError, LogUnavailable
-from events.log.log_factory import open_log
-from events.log.object_store import ObjectStore
-from events.log.raw import RawStreams
-from events.log.redis import RedisLog
 from events.member_names import camel_json
-from events.notification.archive_mover import open_mover
 from events.number_text import counted, iso_text
 from events.rich_console import console
 from events.settings import ENV_PREFIX, Settings, hide_password
@@ -28,6 +20,10 @@ from services.cli.commands import CommandGroup, command, flag
 from services.cli.exits import REFUSED, code_of
 from services.cli.flags import AllowVolatileRedis, DataDir, LogSettings, RedisUrl, log_settings
 from services.cli.progress import ShowProgress, progress_bar
+
+if TYPE_CHECKING:
+    from events.log.archive.mover import ArchivedStream, Mover, PlannedMove
+    from events.log.redis import RedisLog
 
 app = CommandGroup(help="Older events in Parquet files outside Redis: move, list and verify them.")
 
@@ -59,6 +55,8 @@ def archive(
 
     A stream that cannot be moved is named, the others are moved, and the command exits with 1.
     """
+    from events.notification.archive_mover import open_mover
+
     if context.invoked_subcommand is not None:
         return
     settings = log_settings(
@@ -93,7 +91,7 @@ def archive(
         raise typer.Exit(max(map(code_of, failed)))
 
 
-def _show_moved(moved: list[ArchivedStream]) -> None:
+def _show_moved(moved: "list[ArchivedStream]") -> None:
     for done in (stream for stream in moved if stream.written or stream.trimmed):
         held = f"; the next are kept for: {done.held_by}" if done.held_by not in {"", "age", "head"} else ""
         print_lines(
@@ -102,7 +100,7 @@ def _show_moved(moved: list[ArchivedStream]) -> None:
         )
 
 
-def _show_nothing_to_do(streams: list[PlannedMove], settings: Settings, *, trims: bool) -> None:
+def _show_nothing_to_do(streams: "list[PlannedMove]", settings: Settings, *, trims: bool) -> None:
     longest = max(streams, key=lambda stream: stream.head - stream.written)
     unwritten = longest.head - longest.written
     why_not_written = (
@@ -114,11 +112,12 @@ def _show_nothing_to_do(streams: list[PlannedMove], settings: Settings, *, trims
         print_lines(*(f"  to remove from Redis: {why}" for why in _why_not_trimmed(streams, settings)))
 
 
-def _why_not_trimmed(streams: list[PlannedMove], settings: Settings) -> Iterator[str]:
-    keep_days = settings.archive_keep_days
+def _why_not_trimmed(streams: "list[PlannedMove]", settings: Settings) -> Iterator[str]:
+    keep_days = settings.effective_archive_keep_days
     in_redis = [stream for stream in streams if stream.trimmed < stream.written]
-    if keep_days is None:
-        yield f"--keep-days ({ENV_PREFIX}ARCHIVE_KEEP_DAYS) is not set, so everything stays there"
+    if math.isinf(keep_days):
+        why = "is not set" if settings.archive_keep_days is None else "is inf"
+        yield f"--keep-days ({ENV_PREFIX}ARCHIVE_KEEP_DAYS) {why}, so everything stays there"
         return
     if not in_redis:
         yield "all archived events are removed already"
@@ -135,6 +134,9 @@ def _why_not_trimmed(streams: list[PlannedMove], settings: Settings) -> Iterator
 @app.command("list", example="archive list")
 def list_(*, json: AsJson = False, settings: LogSettings) -> None:
     """List the files of the archive, stream by stream."""
+    from events.log.archive.notes import location_of, notes_of
+    from events.log.entries import stream_names
+
     with _opened(settings) as log:
         notes = {stream: notes_of(log.client, stream) for stream in stream_names(log.partitions)}
         url = location_of(log.client)
@@ -169,6 +171,13 @@ def verify(*, json: AsJson = False, settings: LogSettings) -> None:
 
     Each fault is listed with the file, the stream and its positions; the command then exits with 1.
     """
+    from rich.text import Text
+
+    from events.log.archive.mover import faults
+    from events.log.archive.notes import location_of, notes_of
+    from events.log.entries import stream_names
+    from events.log.object_store import ObjectStore
+
     with _opened(settings) as log:
         url = location_of(log.client)
         streams = stream_names(log.partitions)
@@ -192,23 +201,27 @@ def verify(*, json: AsJson = False, settings: LogSettings) -> None:
 
 
 @contextlib.contextmanager
-def _opened(settings: Settings) -> Iterator[RedisLog]:
+def _opened(settings: Settings) -> "Iterator[RedisLog]":
+    from events.log.log_factory import open_log
+
     log = open_log(settings.redis_url, allow_volatile=settings.allow_volatile_redis)
     with contextlib.closing(log.client):
         yield log
 
 
 def _move(
-    log: RedisLog, mover: Mover, before_at: int | None, failed: list[LogError], *, quiet: bool
-) -> Iterator[ArchivedStream]:
+    log: "RedisLog", mover: "Mover", before_at: int | None, failed: list[LogError], *, quiet: bool
+) -> "Iterator[ArchivedStream]":
     """Move every stream. The error of a stream is added to `failed`, and the others are moved all the same."""
+    from events.log.archive.mover import overdue
+
     waiting = _waiting(log, mover, before_at)
     total = sum(plan.would_be_written - plan.written + plan.would_be_trimmed - plan.trimmed for plan in waiting)
     with progress_bar(quiet=quiet) as show_progress:
         advance = _advancing(show_progress, total)
         for stream in mover.streams:
             try:
-                written = mover.write(stream, advance)
+                written = mover.write(stream, advance, overdue_at=overdue(before_at))
                 trimmed = written if before_at is None else mover.trim(stream, before_at=before_at, progress=advance)
             except LogUnavailable:
                 # Without Redis every other stream would fail as well, after a timeout each.
@@ -219,12 +232,14 @@ def _move(
             yield msgspec.structs.replace(written, trimmed=trimmed.trimmed, held_by=trimmed.held_by)
 
 
-def _waiting(log: RedisLog, mover: Mover, before_at: int | None) -> list[PlannedMove]:
+def _waiting(log: "RedisLog", mover: "Mover", before_at: int | None) -> "list[PlannedMove]":
+    from events.log.raw import RawStreams
+
     streams = RawStreams(log.client)
     return [mover.waiting(name, head=streams.head(name), before_at=before_at) for name in mover.streams]
 
 
-def _show_waiting(waiting: list[PlannedMove], settings: Settings, *, as_json: bool, trims: bool) -> None:
+def _show_waiting(waiting: "list[PlannedMove]", settings: Settings, *, as_json: bool, trims: bool) -> None:
     if as_json:
         show_json(msgspec.to_builtins(waiting))
         return

@@ -8,19 +8,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Annotated, Literal
+from typing import IO, TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 import typer
-from rich.tree import Tree
 
 from events.audit.errors import AuditError, PublicKeyUnusable
-from events.audit.seal import PublicKey
-from events.audit.sealer import public_key
-from events.audit.verify import SealSpan, VerificationReport, verify_log
 from events.canonical import JsonObject
 from events.log.errors import LogError
-from events.log.log_factory import open_log
 from events.number_text import counted, iso_text
 from events.rich_console import console
 from events.secrets.errors import KeyFileError
@@ -31,6 +26,12 @@ from services.cli.commands import CommandGroup, From, argument, flag
 from services.cli.flags import DataDir, Kinds, RedisUrl, log_settings, point_in_time
 from services.cli.inputs import InputUnreadable
 from services.cli.progress import progress_bar
+
+if TYPE_CHECKING:
+    from rich.tree import Tree
+
+    from events.audit.seal import PublicKey
+    from events.audit.verify import SealSpan, VerificationReport
 
 _TAIL_BYTES = 4 << 20
 FAULTS = 1
@@ -88,6 +89,8 @@ def show(location: LocationName, *, api: PlainApi) -> None:
 @app.command(example="audit causes p03:17")
 def causes(location: LocationName, *, api: AnswerApi) -> None:
     """Show the causes and the effects of an event or an assignment change, as trees."""
+    from rich.tree import Tree
+
     answer = api.call("GET", f"{_path(location)}/causes")
     if api.json:
         show_json(answer)
@@ -99,7 +102,7 @@ def causes(location: LocationName, *, api: AnswerApi) -> None:
         console().print(tree)
 
 
-def _grow(tree: Tree, branches: list[JsonObject]) -> None:
+def _grow(tree: "Tree", branches: list[JsonObject]) -> None:
     for branch in branches:
         when = " ".join(text for text in (branch["time"], branch["location"]) if text)
         _grow(tree.add(f"{when} {branch['sentence']}".strip()), branch["more"])
@@ -193,6 +196,8 @@ def _line(entry: JsonObject) -> str:
 @app.command(example="audit key")
 def key(*, data: DataDir = None) -> None:
     """Print the public key that verifies seals. Give it to the auditors, and keep a copy away from this machine."""
+    from events.audit.sealer import public_key
+
     print_lines(*public_key(read_settings(data_dir=data)).to_pem().decode().splitlines())
 
 
@@ -215,6 +220,9 @@ def verify(
 
     Exits with 0 if everything is as it was sealed, 1 if something is not, 2 if it cannot be verified.
     """
+    from events.audit.verify import verify_log
+    from events.log.log_factory import open_log
+
     span = _span(since, until)
     try:
         keys = _keys(settings, public_key or [])
@@ -258,7 +266,7 @@ def verify(
         raise typer.Exit(FAULTS)
 
 
-def _print(report: VerificationReport, seconds: float) -> None:
+def _print(report: "VerificationReport", seconds: float) -> None:
     print_lines(*(f"{fault.location} {fault.what}" for fault in report.faults))
     for tail in report.unsealed:
         print_lines(f"{tail.stream}: {tail.entries} not sealed yet, since {tail.stream}:{tail.after}")
@@ -274,7 +282,10 @@ def _print(report: VerificationReport, seconds: float) -> None:
     )
 
 
-def _keys(settings: Settings, files: list[Path]) -> list[PublicKey]:
+def _keys(settings: Settings, files: list[Path]) -> "list[PublicKey]":
+    from events.audit.seal import PublicKey
+    from events.audit.sealer import public_key
+
     keys = []
     for file in files:
         try:
@@ -284,7 +295,9 @@ def _keys(settings: Settings, files: list[Path]) -> list[PublicKey]:
     return keys or [public_key(settings)]
 
 
-def _span(since: str | None, until: str | None) -> SealSpan:
+def _span(since: str | None, until: str | None) -> "SealSpan":
+    from events.audit.verify import SealSpan
+
     first, earliest = _bound(since)
     last, latest = _bound(until)
     for begin, end in ((first, last), (earliest, latest)):

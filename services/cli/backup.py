@@ -3,35 +3,30 @@
 import os
 import subprocess
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from events.backup.backup import take
 from events.backup.errors import TargetNotEmpty
-from events.backup.location import BackupLocation, Pruned
-from events.backup.manifest import HERE, BackupManifest
-from events.backup.restore import Restored, claim, finish, is_unfinished, verify
-from events.backup.restore import restore as restore_log
 from events.clock import now_ms
 from events.device.times import time_text
-from events.log.connect import check_server, connect
 from events.log.keys import name
-from events.log.log_factory import open_log
-from events.log.object_store import ObjectStore
 from events.number_text import counted
-from events.secrets import keyfile
 from events.secrets.errors import KeyFileUnreadable
 from events.settings import Settings, environment_of, read_settings
 from events.terminal import print_lines
-from services import local_files
 from services.cli.client import AsJson, show_json
 from services.cli.commands import command, flag
 from services.cli.exits import INCOMPLETE, RestoreFailed
 from services.cli.flags import AllowVolatileRedis, DataDir, LogSettings
 from services.cli.progress import ShowProgress, progress_bar
-from services.embedded_redis import redis_of
 from services.up.directory import held
+
+if TYPE_CHECKING:
+    from events.backup.location import BackupLocation, Pruned
+    from events.backup.manifest import BackupManifest
+    from events.backup.restore import Restored
+    from events.log.object_store import ObjectStore
 
 
 @command(example="backup --to /mnt/backups --keys-to /mnt/safe")
@@ -51,6 +46,11 @@ def backup(
     Files of earlier backups are not copied again. Without the key file, a backup restores everything except secrets. Exits with 4
     if the backup is complete but the log misses entries, which are named.
     """
+    from events.backup.backup import take
+    from events.backup.location import BackupLocation, Pruned
+    from events.log.log_factory import open_log
+    from services import local_files
+
     if with_keys and keys_to is not None:
         raise typer.BadParameter("give --with-keys or --keys-to, not both: they store the keys in different places")
     log = open_log(settings.redis_url, allow_volatile=settings.allow_volatile_redis)
@@ -88,7 +88,7 @@ def backup(
         raise typer.Exit(INCOMPLETE)
 
 
-def _show(made: BackupManifest, location: BackupLocation, missing: list[str], pruned: Pruned) -> None:
+def _show(made: "BackupManifest", location: "BackupLocation", missing: list[str], pruned: "Pruned") -> None:
     entries = sum(stream.head for stream in made.streams)
     print_lines(f"backup {made.id} at {location.url}")
     print_lines(f"{entries} entries of {counted(len(made.streams), 'stream')}, {counted(len(made.files()), 'file')};")
@@ -101,7 +101,7 @@ def _show(made: BackupManifest, location: BackupLocation, missing: list[str], pr
         print_lines(f"unused files are not deleted: backup {', '.join(pruned.under_way)} is in progress, or was killed")
 
 
-def _about_keys(made: BackupManifest, keys_to: str | None) -> str:
+def _about_keys(made: "BackupManifest", keys_to: str | None) -> str:
     number, ids = sum(made.key_ids.values()), ", ".join(made.key_ids) or "none"
     if made.private_at == "":
         return (
@@ -139,6 +139,13 @@ def restore(
     If it is interrupted, run it again: it starts from the beginning. Exits with 4 if everything is restored but partitions are
     stopped; each is named with the reason.
     """
+    from events.backup.location import BackupLocation
+    from events.backup.restore import claim, finish, is_unfinished, verify
+    from events.backup.restore import restore as restore_log
+    from events.log.connect import check_server, connect
+    from services import local_files
+    from services.embedded_redis import redis_of
+
     location = BackupLocation(source)
     if list_only:
         _list(location)
@@ -190,7 +197,9 @@ def restore(
         raise typer.Exit(INCOMPLETE)
 
 
-def _list(location: BackupLocation) -> None:
+def _list(location: "BackupLocation") -> None:
+    from events.backup.manifest import HERE
+
     for backup_id in location.ids() or [location.manifest().id]:  # Without any backup, `manifest` raises the error.
         manifest = location.manifest(backup_id)
         entries = sum(stream.head for stream in manifest.streams)
@@ -198,7 +207,7 @@ def _list(location: BackupLocation) -> None:
         print_lines(f"{backup_id} log {manifest.epoch} at {time_text(manifest.at)}, {entries} entries, {keys}")
 
 
-def _show_restored(result: Restored, manifest: BackupManifest) -> None:
+def _show_restored(result: "Restored", manifest: "BackupManifest") -> None:
     print_lines(f"restored {manifest.id}: {result.entries} entries, {result.subjects} subjects, log {manifest.epoch}")
     for entry in result.unapplied:
         print_lines(f"{entry} cannot be applied; `twinfold blocked` shows the reason once workers run")
@@ -209,7 +218,10 @@ def _show_restored(result: Restored, manifest: BackupManifest) -> None:
         )
 
 
-def _keys(manifest: BackupManifest, location: BackupLocation, keys_from: str | None) -> BackupLocation | None:
+def _keys(manifest: "BackupManifest", location: "BackupLocation", keys_from: str | None) -> "BackupLocation | None":
+    from events.backup.location import BackupLocation
+    from events.backup.manifest import HERE
+
     if manifest.private_at == HERE:
         return location
     if keys_from is not None and not manifest.private_at:
@@ -220,8 +232,10 @@ def _keys(manifest: BackupManifest, location: BackupLocation, keys_from: str | N
     return None if keys_from is None else BackupLocation(keys_from)
 
 
-def _archive(settings: Settings, manifest: BackupManifest, *, again: bool) -> ObjectStore | None:
+def _archive(settings: Settings, manifest: "BackupManifest", *, again: bool) -> "ObjectStore | None":
     """The object store for the archive, which must be empty unless this restore repeats one that was interrupted."""
+    from events.log.object_store import ObjectStore
+
     if not manifest.archive:
         return None
     object_store = ObjectStore(settings.effective_archive_url)
@@ -232,7 +246,7 @@ def _archive(settings: Settings, manifest: BackupManifest, *, again: bool) -> Ob
 
 
 def _rebuild_projections(
-    settings: Settings, url: str, manifest: BackupManifest, show_progress: ShowProgress
+    settings: Settings, url: str, manifest: "BackupManifest", show_progress: ShowProgress
 ) -> list[str]:
     """Compute the projections; returns the reason for each partition that is stopped before its recorded position."""
     # A process started by name, because services may not import workers (the import contracts in pyproject.toml).
@@ -252,7 +266,9 @@ def _rebuild_projections(
     return stopped
 
 
-def _opened_by(settings: Settings, manifest: BackupManifest) -> str:
+def _opened_by(settings: Settings, manifest: "BackupManifest") -> str:
+    from events.secrets import keyfile
+
     if not manifest.key_ids:
         return "the backup has no secrets"
     path = settings.effective_key_file

@@ -2,27 +2,25 @@
 
 import time
 from collections.abc import Iterator
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
-from redis import Redis
 
-from events.backup.document_repair import damaged_documents, repair
 from events.log.keys import FLEET
-from events.log.log_factory import open_log
-from events.log.redis import RedisLog
-from events.log.wake import Waker
 from events.number_text import counted, iso_text
-from events.producer.producer import Producer
-from events.projection_store.redis import RedisProjectionStore
-from events.projection_store.stopped import Stop, StopDetails, details, stops
 from events.settings import Settings
 from events.terminal import print_lines
 from services.cli.client import AsJson, show_json
 from services.cli.commands import CommandGroup, argument, command, flag
 from services.cli.exits import StillBlocked
 from services.cli.flags import By, LogSettings, QueueFlags, Reason, author, log_settings
+
+if TYPE_CHECKING:
+    from events.log.redis import RedisLog
+    from events.producer.producer import Producer
+    from events.projection_store.redis import RedisProjectionStore
+    from events.projection_store.stopped import Stop, StopDetails
 
 _POLL_SECONDS = 0.1
 _WAIT_SECONDS = 60.0
@@ -46,6 +44,8 @@ def blocked(
     json: AsJson = False,
 ) -> None:
     """List the partitions that are stopped at an event they cannot apply; with --skip, skip that event."""
+    from events.projection_store.stopped import stops
+
     if context.invoked_subcommand is not None:
         return
     settings = log_settings(**flags)
@@ -72,6 +72,8 @@ def blocked(
 @app.command(example="blocked show p03:17")
 def show(location: LocationName, *, json: AsJson = False, settings: LogSettings) -> None:
     """Show the event that stopped a partition, its author, what waits behind it, and what you can do."""
+    from events.projection_store.stopped import details, stops
+
     log, projections = _open(settings)
     stop_details = details(log.client, projections, _at(stops(log, projections), location))
     if json:
@@ -92,6 +94,8 @@ def resolve(
     flags: QueueFlags,
 ) -> None:
     """Decide on an event that a partition is stopped at. The event and the decision both stay in the log."""
+    from events.projection_store.stopped import stops
+
     if skip == retry:
         raise typer.BadParameter("give either --skip or --retry")
     settings = log_settings(**flags)
@@ -114,6 +118,8 @@ def documents(
 
     Reads and writes of a damaged document fail; all other subjects work. The command replays all events.
     """
+    from events.backup.document_repair import damaged_documents, repair
+
     log, _ = _open(settings)
     damaged_count = left = 0
     for stream in (FLEET, *range(log.partitions)):
@@ -128,7 +134,9 @@ def documents(
         raise typer.Exit(1)
 
 
-def _wait(log: RedisLog, projections: RedisProjectionStore, stop: Stop, *, again: bool) -> None:
+def _wait(log: "RedisLog", projections: "RedisProjectionStore", stop: "Stop", *, again: bool) -> None:
+    from events.projection_store.stopped import stops
+
     until = time.monotonic() + _WAIT_SECONDS
     while time.monotonic() < until:
         current = {current.location: current for current in stops(log, projections)}.get(stop.location)
@@ -142,17 +150,25 @@ def _wait(log: RedisLog, projections: RedisProjectionStore, stop: Stop, *, again
     raise StillBlocked(stop.location, f"no partition continued within {_WAIT_SECONDS:.0f} s; are workers running?")
 
 
-def _open(settings: Settings) -> tuple[RedisLog, RedisProjectionStore]:
+def _open(settings: Settings) -> "tuple[RedisLog, RedisProjectionStore]":
+    from events.log.log_factory import open_log
+    from events.projection_store.redis import RedisProjectionStore
+
     log = open_log(settings.redis_url, allow_volatile=settings.allow_volatile_redis)
     return log, RedisProjectionStore(log.client)
 
 
-def _producer(log: RedisLog, settings: Settings, by: str | None) -> Producer:
-    waker = Waker(Redis.from_url(settings.effective_queue_url), partitions=log.partitions)
+def _producer(log: "RedisLog", settings: Settings, by: str | None) -> "Producer":
+    from redis import Redis
+
+    from events.log.wake import Waker
+    from events.producer.producer import Producer
+
+    waker = Waker(Redis.from_url(settings.effective_queue_url))
     return Producer(log, by=author(log, settings, by), waker=waker)
 
 
-def _at(all_stops: tuple[Stop, ...], location: str) -> Stop:
+def _at(all_stops: "tuple[Stop, ...]", location: str) -> "Stop":
     by_location = {stop.location: stop for stop in all_stops}
     if location not in by_location:
         locations = ", ".join(sorted(by_location)) or "none"
@@ -160,7 +176,7 @@ def _at(all_stops: tuple[Stop, ...], location: str) -> Stop:
     return by_location[location]
 
 
-def _lines(stop_details: StopDetails) -> Iterator[str]:
+def _lines(stop_details: "StopDetails") -> Iterator[str]:
     stop, entry = stop_details.stop, stop_details.entry
     yield f"{stop.location} stops {', '.join(sorted(stop.waiting))} since {iso_text(stop.since)}"
     yield f"error     {stop.error}"

@@ -5,14 +5,12 @@ import json as json_
 import socket
 import ssl
 import time
-from collections.abc import Callable, Iterable, Iterator
-from typing import Annotated, Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from urllib.parse import quote, urlsplit
 
-import httpx
 import typer
 from rich.console import RenderableType
-from rich.live import Live
 from rich.table import Column, Table
 from rich.text import Text
 
@@ -26,6 +24,9 @@ from services.cli.commands import From, flag
 from services.cli.flag_names import in_flags
 from services.local_api import TOKEN_FILE, LocalApi, read_local_api
 from services.local_api import token as local_token
+
+if TYPE_CHECKING:
+    import httpx
 
 # A preview waits up to 5 s for workers before it computes (decision 0028).
 TIMEOUT_SECONDS = 30.0
@@ -105,7 +106,7 @@ class Api:
         # directory could otherwise impersonate any API.
         trusted = local.ca if local is not None and local.ca and self.url == local.url else None
         self._verify = ssl.create_default_context(cafile=trusted)
-        self.headers: httpx.Headers = httpx.Headers()
+        self.headers: Mapping[str, str] = {}
         """The headers of the last answer."""
 
     def _token(self, settings: Settings, local: LocalApi | None) -> tuple[str, str]:
@@ -146,7 +147,9 @@ class Api:
             yield from answer.iter_bytes()
 
     @contextlib.contextmanager
-    def _sent(self, method: str, path: str, *, headers: dict[str, str], **how: Any) -> Iterator[httpx.Response]:
+    def _sent(self, method: str, path: str, *, headers: dict[str, str], **how: Any) -> "Iterator[httpx.Response]":
+        import httpx
+
         try:
             with httpx.stream(
                 method,
@@ -222,7 +225,7 @@ PastApi = Annotated[Api, From(Api, at=At, api_url=ApiUrl)]
 ReadApi = Annotated[Api, From(Api, at=At, api_url=ApiUrl, json=AsJson)]
 
 
-def misfit(url: str, error: httpx.HTTPError) -> str | None:
+def misfit(url: str, error: "httpx.HTTPError") -> str | None:
     """Why the address or the trust settings are wrong, and what to set; `None` when the error has another cause."""
     text = str(error)
     if url.startswith("https://"):
@@ -234,6 +237,8 @@ def misfit(url: str, error: httpx.HTTPError) -> str | None:
         if any(sign in text for sign in _NOT_TLS):
             return "it speaks HTTP without TLS: set TWINFOLD_API_URL (--api-url) to the same address with http://"
         return None
+    import httpx
+
     # A TLS server that gets plain HTTP closes the connection, which says nothing of TLS: only a handshake can tell.
     if isinstance(error, httpx.RemoteProtocolError | httpx.ReadError) and _speaks_tls(url):
         return f"it speaks HTTPS: {SET_DIRECTORY}, or TWINFOLD_API_URL (--api-url) to its https:// address"
@@ -255,7 +260,7 @@ def _speaks_tls(url: str) -> bool:
     return False
 
 
-def _message(answer: httpx.Response) -> str:
+def _message(answer: "httpx.Response") -> str:
     try:
         body = answer.json()
     except ValueError:
@@ -291,6 +296,7 @@ def pairs(texts: list[str], *, flag: str = "--tag") -> dict[str, Any]:
 
 def show_live(answers: Iterator[Answer | ApiUnavailable], render: Callable[[Answer], RenderableType]) -> None:
     """Show answers in one place on the terminal, each instead of the former."""
+    from rich.live import Live
 
     def rendered(answer: Answer | ApiUnavailable) -> RenderableType:
         return Text(str(answer)) if isinstance(answer, ApiUnavailable) else render(answer)

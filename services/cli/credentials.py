@@ -1,33 +1,29 @@
 """`twinfold connection-string`, `ca`, `token` and `policy`: the credentials of clients."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
-from redis import Redis
 
 from events.access.commands import DefinePolicy, DeletePolicy, NoteSecretsRead, RevokeToken
 from events.access.permissions import OWNER
 from events.access.state import POLICY
 from events.clock import now_ms
 from events.envelope import Principal
-from events.log.log_factory import open_log
-from events.log.redis import RedisLog
-from events.log.wake import Waker
 from events.number_text import iso_text
-from events.producer.producer import Producer
-from events.producer.secrecy import LazyVault
 from events.rich_console import console
-from events.secrets.redis import RedisSecretStore
-from events.secrets.secret_fields import new_key
 from events.settings import read_settings
 from events.terminal import complain, print_lines
 from services.authors import author_of
 from services.cli.client import table
 from services.cli.commands import CommandGroup, From, argument, command, flag
 from services.cli.flags import DataDir, log_settings
-from services.credentials import device_key, issue_token, policies, policy_key, policy_of, tokens
 from services.local_api import NoAuthority, require_local_api
+
+if TYPE_CHECKING:
+    from events.log.redis import RedisLog
+    from events.producer.producer import Producer
+    from events.producer.secrecy import LazyVault
 
 token = CommandGroup(no_args_is_help=True, help="Bearer tokens: permissions of people and programs.")
 policy = CommandGroup(no_args_is_help=True, help="Shared access policies and their keys.")
@@ -46,17 +42,25 @@ Name = Annotated[str, argument("The policy's name.")]
 class OpenedLog(msgspec.Struct, frozen=True):
     """The log of a data directory or of the settings, with what is needed to write to it."""
 
-    log: RedisLog
-    vault: LazyVault
-    producer: Producer
+    log: "RedisLog"
+    vault: "LazyVault"
+    producer: "Producer"
     author: Principal
 
 
 def _opened(**flags: Any) -> OpenedLog:
+    from redis import Redis
+
+    from events.log.log_factory import open_log
+    from events.log.wake import Waker
+    from events.producer.producer import Producer
+    from events.producer.secrecy import LazyVault
+    from events.secrets.redis import RedisSecretStore
+
     settings = log_settings(**flags)
     log = open_log(settings.redis_url, allow_volatile=True)
     vault = LazyVault(RedisSecretStore(log.client), settings.effective_key_file)
-    waker = Waker(Redis.from_url(settings.effective_queue_url), partitions=log.partitions)
+    waker = Waker(Redis.from_url(settings.effective_queue_url))
     author = author_of(log, settings)
     return OpenedLog(log, vault, Producer(log, by=author, waker=waker, take_secrets=vault.take_out), author)
 
@@ -72,6 +76,8 @@ def connection_string(
     data: DataDir = None,
 ) -> None:
     """Print a connection string for clients. It contains a key."""
+    from services.credentials import device_key, policy_key
+
     local = require_local_api(read_settings(data_dir=data).data_dir)
     opened = _opened(data_dir=data)
     if device is None:
@@ -113,12 +119,16 @@ def issue(
     opened: Opened,
 ) -> None:
     """Issue a token and print it. It is not stored, so it cannot be shown again."""
+    from services.credentials import issue_token
+
     print_lines(issue_token(opened.producer, name=name, role=role, expires_at=_time(expires), scope=scope))
 
 
 @token.command("list", example="token list")
 def list_tokens(*, opened: Opened) -> None:
     """List the valid tokens."""
+    from services.credentials import tokens
+
     rows = (
         (name, token.name, token.role, iso_text(token.expires_at) if token.expires_at else "never", token.scope)
         for name, token in tokens(opened.log)
@@ -138,6 +148,8 @@ def revoke(
 @policy.command("list", example="policy list")
 def list_policies(*, opened: Opened) -> None:
     """List the policies and their permissions."""
+    from services.credentials import policies
+
     rows = ((name, ", ".join(document.permissions)) for name, document in policies(opened.log))
     console().print(table(rows, "policy", "permissions"))
 
@@ -150,6 +162,8 @@ def create(
     opened: Opened,
 ) -> None:
     """Create a policy with new keys."""
+    from events.secrets.secret_fields import new_key
+
     opened.producer.do(DefinePolicy(name, tuple(permissions), new_key(), new_key(), new=True))
     print_lines(f"{name} is created")
 
@@ -157,6 +171,9 @@ def create(
 @policy.command(example="policy rotate service")
 def rotate(name: Name, *, opened: Opened) -> None:
     """Give a policy a new primary key. The old primary key becomes the secondary, so clients that use it keep working."""
+    from events.secrets.secret_fields import new_key
+    from services.credentials import policy_of
+
     current = policy_of(opened.log, name)
     opened.producer.do(DefinePolicy(name, current.permissions, new_key(), current.primary_key))
     print_lines(f"{name} has a new primary key")

@@ -4,11 +4,7 @@ from typing import Annotated
 
 import typer
 
-from events.log.log_factory import open_log
-from events.producer.erasure import InUse, SecretOwner, erasable
-from events.producer.erasure import erase as erase_secrets
-from events.producer.producer import Producer
-from events.secrets.redis import RedisSecretStore
+from events.secrets.owner import SecretOwner
 from events.terminal import print_lines
 from services.cli.commands import argument, command, flag
 from services.cli.flags import By, LogSettings, Reason, author
@@ -30,6 +26,12 @@ def erase(
 
     Older backups still contain the secrets: delete those, as with `twinfold backup --keep 1`.
     """
+    from events.log.log_factory import open_log
+    from events.producer.erasure import InUse, erasable
+    from events.producer.erasure import erase as erase_secrets
+    from events.producer.producer import Producer
+    from events.secrets.redis import RedisSecretStore
+
     if tags and kind is not SecretOwner.DEVICE:
         raise typer.BadParameter(f"only a device has tags, not a {kind.value}", param_hint="--tags")
     log = open_log(settings.redis_url, allow_volatile=settings.allow_volatile_redis)

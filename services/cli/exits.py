@@ -9,31 +9,6 @@
 130  interrupted from the keyboard
 """
 
-from events.access.errors import AccessError
-from events.backup.errors import BackupError
-from events.device.errors import DeviceError
-from events.log.errors import LogError, LogNotInitialised, LogUnavailable, ObjectStoreUnavailable, UnsafeRedis
-from events.log.wake import WakeFailed
-from events.manifest.errors import ManifestInvalid
-from events.processes.supervised import GivenUp
-from events.producer.errors import ProducerError
-from events.secrets.errors import SecretsError, SecretsUnavailable
-from events.settings import SettingsInvalid
-from services.append_only_file import LogFileDamaged
-from services.authors import TokenNotAccepted
-from services.certificates import CertificateUnusable
-from services.cli.client import ApiMisaddressed, ApiRefused, ApiUnavailable
-from services.cli.inputs import InputUnreadable
-from services.credentials import NoKey
-from services.demo.manifests import ManifestRefused, ManifestUnreadable
-from services.demo.run import ChildDied
-from services.demo.story import DemoStalled
-from services.embedded_redis import NoRedisServer, RedisDidNotStart
-from services.local_api import NoAuthority, NotServed
-from services.logins import LoginsUnreadable, NotLoggedIn
-from services.sockets import CannotListen
-from services.up.directory import DirectoryHeld, DirectoryUnusable, LayoutTooNew, PredecessorRuns
-
 REFUSED = 1
 USAGE = 2
 UNAVAILABLE = 3
@@ -56,53 +31,69 @@ class StillBlocked(Exception):
         self.location, self.why = location, why
 
 
-_USAGE = (SettingsInvalid, ApiMisaddressed, NotServed, ManifestUnreadable, InputUnreadable, LoginsUnreadable)
+API_REFUSED = "services.cli.client:ApiRefused"
+
+# By name, because a command needs the modules of few of them. To import them all takes longer than most commands.
+_USAGE = (
+    "events.settings:SettingsInvalid",
+    "services.cli.client:ApiMisaddressed",
+    "services.local_api:NotServed",
+    "services.demo.manifests:ManifestUnreadable",
+    "services.cli.inputs:InputUnreadable",
+    "services.logins:LoginsUnreadable",
+)
 _UNAVAILABLE = (
-    LogUnavailable,
-    ObjectStoreUnavailable,
-    LogNotInitialised,
-    UnsafeRedis,
-    NoRedisServer,
-    RedisDidNotStart,
-    SecretsUnavailable,
-    WakeFailed,
-    ApiUnavailable,
-    DirectoryHeld,
-    PredecessorRuns,
-    LogFileDamaged,
-    CannotListen,
-    CertificateUnusable,
-    GivenUp,
+    "events.log.errors:LogUnavailable",
+    "events.log.errors:ObjectStoreUnavailable",
+    "events.log.errors:LogNotInitialised",
+    "events.log.errors:UnsafeRedis",
+    "services.embedded_redis:NoRedisServer",
+    "services.embedded_redis:RedisDidNotStart",
+    "events.secrets.errors:SecretsUnavailable",
+    "events.log.wake:WakeFailed",
+    "services.cli.client:ApiUnavailable",
+    "services.up.directory:DirectoryHeld",
+    "services.up.directory:PredecessorRuns",
+    "services.append_only_file:LogFileDamaged",
+    "services.sockets:CannotListen",
+    "services.certificates:CertificateUnusable",
+    "events.processes.supervised:GivenUp",
 )
 _REFUSED = (
-    LogError,
-    BackupError,
-    RestoreFailed,
-    StillBlocked,
-    NoAuthority,
-    NotLoggedIn,
-    TokenNotAccepted,
-    ManifestInvalid,
-    ManifestRefused,
-    ProducerError,
-    SecretsError,
-    AccessError,
-    DeviceError,
-    NoKey,
-    ApiRefused,
-    DemoStalled,
-    ChildDied,
-    LayoutTooNew,
-    DirectoryUnusable,
+    "events.log.errors:LogError",
+    "events.backup.errors:BackupError",
+    "services.cli.exits:RestoreFailed",
+    "services.cli.exits:StillBlocked",
+    "services.local_api:NoAuthority",
+    "services.logins:NotLoggedIn",
+    "services.authors:TokenNotAccepted",
+    "events.manifest.errors:ManifestInvalid",
+    "services.demo.manifests:ManifestRefused",
+    "events.producer.errors:ProducerError",
+    "events.secrets.errors:SecretsError",
+    "events.access.errors:AccessError",
+    "events.device.errors:DeviceError",
+    "services.credentials:NoKey",
+    API_REFUSED,
+    "services.demo.story:DemoStalled",
+    "services.demo.run:ChildDied",
+    "services.up.directory:LayoutTooNew",
+    "services.up.directory:DirectoryUnusable",
 )
 
 EXPECTED = (*_USAGE, *_UNAVAILABLE, *_REFUSED)
+"""The classes of errors that are shown as one line, as module and name."""
 
 
-def code_of(error: Exception) -> int:
+def is_any(error: BaseException, *classes: str) -> bool:
+    """Whether an error is of one of the classes, named as in `EXPECTED`, or of a subclass of one."""
+    return any(f"{base.__module__}:{base.__qualname__}" in classes for base in type(error).__mro__)
+
+
+def code_of(error: BaseException) -> int:
     """The exit code of an expected error."""
     # In this order: `ApiMisaddressed` is an `ApiUnavailable` that only another flag can repair, and most of `_UNAVAILABLE`
     # are a `LogError`, which is a refusal otherwise.
-    if isinstance(error, _USAGE):
+    if is_any(error, *_USAGE):
         return USAGE
-    return UNAVAILABLE if isinstance(error, _UNAVAILABLE) else REFUSED
+    return UNAVAILABLE if is_any(error, *_UNAVAILABLE) else REFUSED

@@ -17,6 +17,9 @@ RedisUrl = Annotated[
     str | None, flag("The Redis that holds the log, as in redis://127.0.0.1:6379/0.", show_default="TWINFOLD_REDIS_URL")
 ]
 Port = Annotated[int | None, flag("Port of the API on this machine.", min=1, max=65535)]
+ApiProcesses = Annotated[
+    int | None, flag("Number of processes that serve the API on its port.", "--api-processes", min=1, max=64)
+]
 QueueUrl = Annotated[str | None, flag("The Redis that holds RQ's queue. The default is that of the log.")]
 AllowVolatileRedis = Annotated[
     bool | None, flag("Accept a Redis whose settings can lose acknowledged events.", "--allow-volatile-redis")

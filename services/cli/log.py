@@ -13,7 +13,6 @@ from events import canonical
 from events.device.times import time_text
 from events.envelope import Envelope
 from events.log import keys
-from events.log.log_factory import initialise, open_log
 from events.log.port import Event, Log, read_all
 from events.settings import Settings, hide_password, read_settings
 from events.terminal import print_json, print_lines
@@ -33,6 +32,8 @@ def init(
     settings: Annotated[Settings, From(read_settings, redis_url=RedisUrl, allow_volatile_redis=AllowVolatileRedis)],
 ) -> None:
     """Create a log in an empty Redis database. An existing log is not changed."""
+    from events.log.log_factory import initialise
+
     log = initialise(settings.redis_url, partitions=partitions, allow_volatile=settings.allow_volatile_redis)
     print_lines(f"log {log.epoch} with {log.partitions} partitions at {hide_password(settings.redis_url)}")
 
@@ -50,6 +51,8 @@ def log(
     settings: LogSettings,
 ) -> None:
     """Show events: time, stream:position, subject, type, data, author, cause; oldest first."""
+    from events.log.log_factory import open_log
+
     opened = open_log(settings.redis_url, allow_volatile=settings.allow_volatile_redis)
     after = dict.fromkeys(_streams(opened, stream), since - 1)
     for number, envelope in itertools.islice(_events(opened, after, follow=follow), limit):

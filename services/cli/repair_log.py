@@ -12,7 +12,6 @@ from events.terminal import print_lines
 from services.append_only_file import Damage, LogFileDamaged, commands, cut, files, find_damage
 from services.cli.commands import command, flag
 from services.cli.flags import DataDir
-from services.embedded_redis import FOLDER, find_server, server_log
 from services.local_api import NotServed
 from services.up.directory import held
 
@@ -25,6 +24,8 @@ def repair_log(*, data: DataDir = None, yes: Annotated[bool, flag("Do not ask.",
 
     The part that is cut off is saved in another file. A backup that has all events is better: see `twinfold restore`.
     """
+    from services.embedded_redis import FOLDER, find_server, server_log
+
     settings = read_settings(data_dir=data)
     directory = settings.data_dir / FOLDER
     if not files(directory):

@@ -5,7 +5,6 @@ from typing import Annotated
 import msgspec
 import typer
 
-from events.log.entries import number_of
 from events.log.keys import FLEET, name
 from services.cli.client import AsJson
 from services.cli.commands import command, flag
@@ -69,6 +68,8 @@ def _stream_number(text: str) -> int:
     Raises:
         typer.BadParameter: there is no such stream, or it is one of assignment changes.
     """
+    from events.log.entries import number_of
+
     try:
         number = number_of(text)
     except ValueError as error:

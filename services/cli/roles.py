@@ -7,7 +7,7 @@ from typing import Annotated, Any, NoReturn
 
 from events.settings import Settings, environment_of, read_settings
 from services.cli.commands import From, command, flag
-from services.cli.flags import AllowVolatileRedis, Port, QueueUrl, RedisUrl, TlsCertificate, TlsKey
+from services.cli.flags import AllowVolatileRedis, ApiProcesses, Port, QueueUrl, RedisUrl, TlsCertificate, TlsKey
 
 
 @command(example="up --data ./twinfold-data --workers 4")
@@ -20,6 +20,7 @@ def up(
     ] = None,
     queue_url: QueueUrl = None,
     workers: Annotated[int | None, flag("Number of worker processes.", min=1, max=64)] = None,
+    api_processes: ApiProcesses = None,
     host: Annotated[str | None, flag("Address to listen on, as in 0.0.0.0. The default is this machine only.")] = None,
     name: Annotated[
         list[str] | None, flag("A further name of this machine for its certificate; can be repeated.")
@@ -31,7 +32,7 @@ def up(
 ) -> None:
     """Start Redis, the API, the workers and the scheduler, and keep them running until Ctrl-C."""
     # The roles start sooner without what `up` imports, such as cryptography.
-    from services.up.run import run  # noqa: PLC0415
+    from services.up.run import run
 
     settings = read_settings(
         data_dir=data,
@@ -39,6 +40,7 @@ def up(
         redis_url=redis_url,
         queue_url=queue_url,
         workers=workers,
+        api_processes=api_processes,
         host=host,
         names=",".join(name) if name else None,
         tls="local" if tls else "off",
@@ -62,6 +64,7 @@ def api(
         _settings(
             host=Annotated[str | None, flag("Address to listen on. Any address beyond this machine requires TLS.")],
             port=Port,
+            api_processes=ApiProcesses,
             tls_certificate=TlsCertificate,
             tls_key=TlsKey,
         ),

@@ -8,25 +8,18 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console, Group, RenderableType
-from rich.live import Live
-from rich.table import Table
-from rich.text import Text
 
-from events import open_producer
 from events.canonical import JsonObject
-from events.log.log_factory import initialise, open_log
-from events.processes.child import Child
-from events.projection_store.fleet_projection import FleetProjection
-from events.projection_store.redis import RedisProjectionStore
 from events.rich_console import console
 from events.settings import environment_of, read_settings
-from services.demo import manifests
-from services.demo.story import DEVICES, SILENT_DEVICE, FleetStatus, ShowStatus, Story
-from services.embedded_redis import EmbeddedRedis
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+    from services.demo.story import FleetStatus, ShowStatus
 
 WORKERS = 2
 SIMULATORS = 2
@@ -46,6 +39,14 @@ def demo(
 
     Example: twinfold demo --manifest base.json
     """
+    from events import open_producer
+    from events.log.log_factory import open_log
+    from events.projection_store.fleet_projection import FleetProjection
+    from events.projection_store.redis import RedisProjectionStore
+    from services.demo import manifests
+    from services.demo.story import DEVICES, FleetStatus, Story
+    from services.embedded_redis import EmbeddedRedis
+
     base = manifests.base("1.0.0") if manifest is None else manifests.read_manifest(manifest, layered=False)
     following = manifests.base("1.1.0") if manifest is None else _next_version(base)
     added = manifests.camera_layer() if layer is None else manifests.read_manifest(layer, layered=True)
@@ -123,6 +124,10 @@ def _processes(url: str, directory: Path) -> Iterator[None]:
     Raises:
         ChildDied: a process ended too early.
     """
+    from events.log.log_factory import initialise
+    from events.processes.child import Child
+    from services.demo.story import SILENT_DEVICE
+
     initialise(url).client.close()
     environment = environment_of(read_settings(redis_url=url, queue_url=url, workers=WORKERS))
     silent = ["--silent", SILENT_DEVICE]
@@ -148,8 +153,13 @@ def _processes(url: str, directory: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _screen(console: Console) -> Iterator[ShowStatus]:
+def _screen(console: "Console") -> "Iterator[ShowStatus]":
     """Yield what shows a step and its status: a live table on a terminal; otherwise a table per step."""
+    from rich.console import RenderableType
+    from rich.live import Live
+
+    from services.demo.story import FleetStatus
+
     if console.is_terminal:
         with Live(console=console, refresh_per_second=8) as live:
             yield lambda step, status: live.update(_table(step, status))
@@ -166,7 +176,11 @@ def _screen(console: Console) -> Iterator[ShowStatus]:
         console.print(table)
 
 
-def _table(step: str, status: FleetStatus) -> RenderableType:
+def _table(step: str, status: "FleetStatus") -> "RenderableType":
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table("deployment", *_COLUMNS)
     for name, counts in sorted(status.items()):
         table.add_row(name, *(str(counts[column]) for column in _COLUMNS))

@@ -1,5 +1,6 @@
 """The scheduler as a process: `python -m services.scheduler`, or `twinfold scheduler`. Settings come from TWINFOLD_* variables."""
 
+import events.processes.without_rich  # noqa: F401  # isort: skip
 import contextlib
 import signal
 import sys
@@ -38,7 +39,7 @@ def run(settings: Settings, stopping: threading.Event) -> None:
         LogNotInitialised, UnsafeRedis, LogUnavailable: there is no log to work on.
     """
     log = open_log(settings.redis_url, allow_volatile=settings.allow_volatile_redis)
-    waker = Waker(Redis.from_url(settings.effective_queue_url), partitions=log.partitions)
+    waker = Waker(Redis.from_url(settings.effective_queue_url))
     engine = SchedulerEngine(log, RedisProjectionStore(log.client), clock=now_ms, waker=waker, monotonic=time.monotonic)
     lease = Lease(log.client, "scheduler", milliseconds=LEASE_MS, used_in="meta")
     sealing = SealThread(settings, log, stopping)
@@ -84,7 +85,9 @@ def main() -> int:
         settings = read_settings()
         logs.configure(settings.log_level)
         run(settings, stopping)
-    except exits.EXPECTED as error:
+    except Exception as error:
+        if not exits.is_any(error, *exits.EXPECTED):
+            raise
         line.last_output(str(error))
         complain_of(error, program="twinfold scheduler")
         return exits.code_of(error)

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import structlog
 from msgspec import UNSET
@@ -33,6 +34,20 @@ AUTHOR = Principal.parse("system:scheduler")
 logger = structlog.get_logger()
 
 
+class _Wait(NamedTuple):
+    """A judgement of a rollout without events: at a time, with the time until which it stands."""
+
+    rollout: RolloutDocument
+    judged_at: int
+    stands_until: int | None
+
+    def stands(self, rollout: RolloutDocument, now: int) -> bool:
+        """Whether the rollout would be judged alike now, on the same fleet snapshot."""
+        # A clock that was put back makes reached times unreached.
+        is_time = self.judged_at <= now and (self.stands_until is None or now < self.stands_until)
+        return is_time and rollout is self.rollout
+
+
 class SchedulerEngine:
     """Writes what is due under a fence: the log refuses the writes of an earlier holder of the lease."""
 
@@ -51,6 +66,11 @@ class SchedulerEngine:
         self._time = LogTime(clock, monotonic=monotonic)
         self._work = ScheduledWork(log)
         self._fleet_snapshot = FleetSnapshotReader(log, projections)
+        self._fence: int | None = None
+        self._snapshot_position: tuple[object, ...] = ()
+        self._waits: dict[str, _Wait] = {}
+        self.judgements = 0
+        """How often a rollout was judged."""
 
     def tick(self, fence: int | None = None) -> int:
         """Do all that is due now; returns the number of events written.
@@ -62,6 +82,9 @@ class SchedulerEngine:
         """
         work = self._work
         work.refresh()
+        if fence != self._fence:
+            self._fence = fence
+            self._waits.clear()
         now = self._time.now(work.at)
         producer = Producer(
             self._log,
@@ -85,9 +108,15 @@ class SchedulerEngine:
         ]
         if active:
             self._fleet_snapshot.settle(self._settle)
+        if self._fleet_snapshot.position != self._snapshot_position:
+            self._snapshot_position = self._fleet_snapshot.position
+            self._waits.clear()
+        self._waits = {name: self._waits[name] for name in active if name in self._waits}
         for name in active:
             rollout = work.rollouts[name]
-            self._isolated(name, partial(self._go_on, producer, name, rollout, now))
+            wait = self._waits.get(name)
+            if wait is None or not wait.stands(rollout, now):
+                self._isolated(name, partial(self._go_on, producer, name, rollout, now))
         return producer.written
 
     def _isolated(self, name: str, act: Callable[[], object]) -> None:
@@ -133,7 +162,12 @@ class SchedulerEngine:
         _do(producer, f"{group}/{name}", CancelUpdateDeployment(group, name, "its end time is reached", keepers))
 
     def _go_on(self, producer: Producer, name: str, rollout: RolloutDocument, now: int) -> None:
-        events = self._fleet_snapshot.judged(name, rollout, now).events
+        self._waits.pop(name, None)
+        judgement = self._fleet_snapshot.judged(name, rollout, now)
+        self.judgements += 1
+        events = judgement.events
+        if not events:
+            self._waits[name] = _Wait(rollout, now, judgement.stands_until)
         if not events or not _do(producer, name, AdvanceRollout(name, rollout.version, events)):
             return
         for event in events:

@@ -16,7 +16,7 @@ from events.log.redis import RedisLog
 from events.processes.postponed import Postponed
 from events.settings import Settings
 
-POLL_SECONDS = 1.0
+POLL_SECONDS = 2.0
 LEASE_MS = 5000
 """Longer than a round usually takes, because a process that takes over reads everything anew."""
 
@@ -39,7 +39,7 @@ class SealThread(threading.Thread):
 
     @override
     def run(self) -> None:
-        """Seal what is due, every second."""
+        """Seal what is due, every `POLL_SECONDS`."""
         try:
             while not self._stopping.wait(self._every_seconds):
                 self._round()
@@ -56,7 +56,7 @@ class SealThread(threading.Thread):
                     pass
                 self._last_error = ""
         except (LogError, AuditError) as error:
-            # The round is retried every second; the same error is logged once.
+            # The round is retried; the same error is logged once.
             if str(error) != self._last_error:
                 self._last_error = str(error)
                 logger.error("nothing can be sealed", error=self._last_error)  # noqa: TRY400 - expected

@@ -3,28 +3,31 @@
 import contextlib
 import datetime as dt
 import signal
-import socket
 import ssl
 import sys
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import msgspec
 
 from events.envelope import Principal
+from events.log.archive.notes import location_of
+from events.log.errors import ArchiveElsewhere
 from events.log.log_factory import initialise
 from events.log.redis import RedisLog
 from events.processes.child import Child
-from events.processes.supervised import Continued, ProcessEnded, Supervised
+from events.processes.supervised import Supervised
+from events.processes.wake import Wake
 from events.producer.producer import Producer
 from events.producer.secrecy import LazyVault
 from events.secrets.redis import RedisSecretStore
 from events.settings import ENV_PREFIX, Settings, environment_of, hide_password
 from events.terminal import print_lines
 from services import atomic_files, certificates, local_api
+from services.api_processes import print_change, supervised
 from services.authors import system_user
 from services.certificates import EVERYWHERE, files_of
 from services.credentials import ensure_policies, issue_token, tokens
@@ -32,7 +35,6 @@ from services.embedded_redis import redis_of
 from services.sockets import handed_over, listening
 from services.up.directory import held
 
-_TEND_SECONDS = 0.1
 _STOP_SECONDS_MAX = 20.0
 _READY_SECONDS = 0.2
 _AUTHOR = Principal.parse("system:up")
@@ -48,7 +50,8 @@ def run(settings: Settings) -> None:
         NoRedisServer, RedisDidNotStart, LogFileDamaged, LogError: there is no Redis to work on.
         GivenUp: a role ends at once every time it is started.
     """
-    stopping = _stopping_on_signals()
+    stopping, wake = threading.Event(), Wake()
+    _stop_on_signals(stopping, wake)
     with contextlib.ExitStack() as stack:
         lock = stack.enter_context(held(settings.data_dir))
         # The certificate and the port are checked before anything starts, so that a mistake ends `up` at once and with its
@@ -56,9 +59,18 @@ def run(settings: Settings) -> None:
         if settings.has_tls:
             certificates.of(settings, now=dt.datetime.now(dt.UTC))
         sockets = stack.enter_context(listening(settings))
-        url, redis = stack.enter_context(redis_of(settings, keeps=[lock], print_line=print_lines))
+        url, redis = stack.enter_context(redis_of(settings, keeps=[lock], print_line=print_lines, on_end=wake.wake))
         log = initialise(url, allow_volatile=settings.allow_volatile_redis)
-        changed = settings.model_copy(update={"redis_url": url, "queue_url": settings.queue_url or url})
+        # With a location, the roles remove archived events from Redis by default: here every role reads the same directory.
+        changed = settings.model_copy(
+            update={
+                "redis_url": url,
+                "queue_url": settings.queue_url or url,
+                "archive_url": settings.effective_archive_url,
+            }
+        )
+        if settings.archive_url is None:
+            follow_archive(changed, log)
         _write_local_api(changed, log)
         print_lines(f"data   {settings.data_dir}")
         print_lines(f"redis  {hide_password(url)} ({log.partitions} partitions)")
@@ -71,15 +83,21 @@ def run(settings: Settings) -> None:
                 role.tend()
 
         try:
-            roles += _started(changed, lock, sockets)
-            _wait_until_ready(settings, stopping, tend)
+            roles += _started(changed, lock, wake)
+            descriptors = [lock, *(listener.fileno() for listener in sockets)]
+            # The API serves sockets that `up` has bound, so that no other process can answer on the port (decision 0035).
+            variables = environment_of(changed) | handed_over(sockets)
+            roles += stack.enter_context(supervised(changed, variables, descriptors, wake))
+            _wait_until_ready(settings, stopping, wake, tend)
             if not stopping.is_set():
                 print_lines(f"api    {address(settings)}")
                 if ca := _authority(settings):
                     print_lines(f"trust  export REQUESTS_CA_BUNDLE={ca} SSL_CERT_FILE={ca}")
                 print_lines(f"workers {settings.workers}; Ctrl-C stops everything")
-            while not stopping.wait(_TEND_SECONDS):
+            while not stopping.is_set():
                 tend()
+                due = [role.tend_in_seconds for role in roles]
+                wake.wait(min(due if redis is None else [redis.tend_in_seconds, *due]))
         finally:
             # Connections wait in these sockets while the API restarts. When `up` ends, they must be refused instead.
             for listener in sockets:
@@ -91,31 +109,40 @@ def run(settings: Settings) -> None:
     print_lines("stopped")
 
 
-def _stopping_on_signals() -> threading.Event:
-    stopping = threading.Event()
+def follow_archive(settings: Settings, log: RedisLog) -> None:
+    """Make the archive of a data directory that was moved its archive again, if all its files are there."""
+    recorded = location_of(log.client)
+    if recorded is None or recorded == settings.effective_archive_url:
+        return
+    # pyarrow takes 0.3 s to import, and no other step of `up` needs it.
+    from events.notification.archive_mover import open_mover  # noqa: PLC0415
+
+    try:
+        open_mover(log, settings).settle(may_move=True)
+    except ArchiveElsewhere as error:
+        print_lines(str(error))
+
+
+def _stop_on_signals(stopping: threading.Event, wake: Wake) -> None:
+    def stop(_signum: int, _frame: object) -> None:
+        stopping.set()
+        wake.wake()
+
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         # A closed terminal (SIGHUP) ends `up` in order, but not under `nohup`, which has set the signal to be ignored.
         if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, lambda _signum, _frame: stopping.set())
-    return stopping
+            signal.signal(number, stop)
 
 
-def _started(settings: Settings, lock: int, sockets: Sequence[socket.socket]) -> Iterator[Supervised]:
-    """Start the roles under supervision; one that ends at once every time is given up."""
-    descriptors = [listener.fileno() for listener in sockets]
-    for name, module, changes, keeps in (
-        ("workers", "workers.pool", {}, [lock]),
+def _started(settings: Settings, lock: int, wake: Wake) -> Iterator[Supervised]:
+    """Start the roles but the API under supervision; one that ends at once every time is given up."""
+    for name, module, changes in (
+        ("workers", "workers.pool", {}),
         # Both would touch the same heartbeat file. It is the workers', so a dead pool is noticed although the scheduler lives.
-        ("scheduler", "services.scheduler", {_HEARTBEAT: ""}, [lock]),
-        # The API serves sockets that `up` has bound, so that no other process can answer on the port (decision 0035).
-        ("api", "services.api", handed_over(sockets), [lock, *descriptors]),
+        ("scheduler", "services.scheduler", {_HEARTBEAT: ""}),
     ):
-        make = partial(Child, [sys.executable, "-m", module], environment_of(settings) | changes, keeps=keeps)
-        yield Supervised(name, make, tell=partial(_print_change, name), gives_up=True)
-
-
-def _print_change(name: str, change: ProcessEnded | Continued) -> None:
-    print_lines(f"{name} {change}")
+        make = partial(Child, [sys.executable, "-m", module], environment_of(settings) | changes, keeps=[lock])
+        yield Supervised(name, make, tell=partial(print_change, name), gives_up=True, on_end=wake.wake)
 
 
 def _authority(settings: Settings) -> str:
@@ -150,8 +177,9 @@ def _write_local_api(settings: Settings, log: RedisLog) -> None:
     log.client.close()
 
 
-def _wait_until_ready(settings: Settings, stopping: threading.Event, tend: Callable[[], None]) -> None:
-    while not stopping.wait(_READY_SECONDS):
+def _wait_until_ready(settings: Settings, stopping: threading.Event, wake: Wake, tend: Callable[[], None]) -> None:
+    while not stopping.is_set():
+        wake.wait(_READY_SECONDS)
         tend()
         with contextlib.suppress(OSError, urllib.error.URLError):
             context = ssl.create_default_context()

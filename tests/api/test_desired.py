@@ -1,5 +1,6 @@
 """`/v1/devices/{id}/desired`: what a device is told, from whoever it comes, and what it acknowledges by asking again."""
 
+import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +19,7 @@ from events.projection_store.port import StoredDevice
 from events.stored_projection.stored_partition import Checkpoint
 from services.api.v1.desired import _assignment
 from services.embedded_redis import EmbeddedRedis
+from tests import waiting
 from tests.api.serving import counted, guarded, served
 from tests.servers import eventually
 from tests.workers.system import PARTITIONS, System, base, deploy, fresh_system, hub_answer_of, join, layer
@@ -113,6 +115,42 @@ def test_a_device_that_waits_is_woken_by_what_is_written_by_hand(
     assert answer.status_code == 200
     told_ = answer.json()
     assert {"x": 2} in [one["desired"] for one in (*told_["modules"].values(), told_.get("device", {"desired": None}))]
+
+
+def test_a_device_that_waits_is_woken_although_the_connection_that_listens_for_commits_is_lost(
+    serving: tuple[System, httpx.Client],
+) -> None:
+    system, http = serving
+    system.do(*join("cut", has="base"))
+    system.settle()
+    query = {**http.params, "version": told(http, "cut")["version"], "wait": 250}
+
+    def listening() -> list[str]:
+        # Workers of RQ listen as well, on channels without a pattern.
+        return [client["id"] for client in system.log.client.client_list(_type="pubsub") if client["psub"] != "0"]
+
+    with ThreadPoolExecutor() as pool:
+        waits = pool.submit(
+            httpx.get, f"{http.base_url}/v1/devices/cut/desired", params=query, timeout=waiting.seconds()
+        )
+        eventually(listening, what="the process listens")
+        for client_id in listening():
+            system.log.client.client_kill_filter(_id=client_id)
+        http.patch("/twins/cut", json={"properties": {"desired": {"x": 7}}}).raise_for_status()
+        assert waits.result().json()["device"]["desired"] == {"x": 7}
+    eventually(lambda: not listening(), what="nobody listens where no device waits")
+
+
+def test_a_long_poll_whose_client_leaves_ends(serving: tuple[System, httpx.Client]) -> None:
+    system, http = serving
+    system.do(*join("leaves", has="base"))
+    system.settle()
+    version = told(http, "leaves")["version"]
+    path = f"/v1/devices/leaves/desired?version={version}&wait=300"
+    with socket.create_connection((http.base_url.host, http.base_url.port or 80)) as wire:
+        wire.sendall(f"GET {path} HTTP/1.1\r\nHost: {http.base_url.netloc.decode()}\r\n\r\n".encode())
+        eventually(lambda: counted(http)["waiting_devices"] == 1, what="the device waits")
+    eventually(lambda: counted(http)["waiting_devices"] == 0, what="its request ended")
 
 
 def test_a_device_acknowledges_what_its_modules_are_told_by_its_next_request(

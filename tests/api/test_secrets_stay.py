@@ -12,6 +12,7 @@ import httpx
 import pytest
 from redis import Redis
 
+from events.log.subject_record import decode_record
 from services.credentials import new_key
 from tests.api.serving import Guarded, guarded
 from tests.servers import eventually, redis_server
@@ -104,9 +105,10 @@ def _event(gate: Guarded, line: dict[str, Any]) -> httpx.Response:
 
 
 def texts_in(value: Any) -> Iterator[bytes]:
-    """Everything in a value of Redis, jobs that are packed included."""
+    """Everything in a value of Redis, jobs that are packed and documents that are compressed included."""
     if isinstance(value, bytes):
         yield value
+        yield decode_record(value).snapshot or b""
         with contextlib.suppress(zlib.error):
             yield zlib.decompress(value)
     elif isinstance(value, dict):

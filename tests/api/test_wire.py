@@ -2,6 +2,9 @@
 
 import contextlib
 import json
+import re
+import socket
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -142,6 +145,93 @@ def test_the_refusal_of_two_lengths_names_both_headers(gate: Guarded) -> None:
         wire.sendall(head(gate, "PATCH", "/twins/victim", {**gate.policy(), **both}) + b"0\r\n\r\n")
         answer = Raw(rest(wire))
     assert "Content-Length or Transfer-Encoding, not both" in json.loads(answer.body)["Message"]
+
+
+GOOD = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+CHUNKED = "Transfer-Encoding: chunked\r\n\r\n{hex}\r\n{body}\r\n0\r\n\r\n"
+
+
+def statuses(gate: Guarded, sent: str) -> list[bytes]:
+    """The statuses of all answers until the connection is closed."""
+    with connect(gate) as wire:
+        with contextlib.suppress(OSError):  # It may be refused before all was sent.
+            wire.sendall(sent.encode())
+        return re.findall(rb"HTTP/1.1 (\d{3}) ", rest(wire))
+
+
+def test_a_malformed_request_behind_a_valid_one_is_refused_after_its_answer(gate: Guarded) -> None:
+    assert statuses(gate, f"{GOOD}{GOOD}GET /dev ices HTTP/1.1\r\n\r\n") == [b"200", b"200", b"400"]
+
+
+@pytest.mark.parametrize("end", ["0\r\nX-A: " + "b" * 300_000, "1;" + "b" * 300_000, "0\r\n" + "X-A: b\r\n" * 30_000])
+def test_what_frames_a_body_is_limited_like_headers(gate: Guarded, end: str) -> None:
+    # Without credentials the request is refused before its body; with them its handler waits for the rest.
+    headers = {**gate.policy(), "Content-Type": "application/json", "Transfer-Encoding": "chunked"}
+    begun = head(gate, "PATCH", "/twins/victim", headers).decode()
+    assert statuses(gate, f"{begun}{end}") in ([b"400"], [])
+
+
+def test_fields_after_a_body_are_not_headers(gate: Guarded) -> None:
+    headers = {"Content-Type": "application/json", "Transfer-Encoding": "chunked"}
+    begun = head(gate, "PATCH", "/twins/victim", headers).decode()
+    trailer = f"Authorization: {gate.policy()['Authorization']}"
+    assert statuses(gate, f"{begun}2\r\n{{}}\r\n0\r\n{trailer}\r\n\r\n{GOOD}x\r\n\r\n")[0] == b"401"
+
+
+def test_a_request_for_another_protocol_is_answered_and_so_is_the_next(gate: Guarded) -> None:
+    upgrade = "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+    assert statuses(gate, f"{upgrade}{GOOD}x\r\n\r\n") == [b"200", b"200", b"400"]
+
+
+@pytest.mark.parametrize("framing", ["Content-Length: {length}\r\n\r\n{body}", CHUNKED])
+@pytest.mark.parametrize("options", ["Upgrade", "close, upgrade", "Upgrade, HTTP2-Settings"])
+def test_the_body_of_a_request_for_another_protocol_is_no_request(gate: Guarded, options: str, framing: str) -> None:
+    upgrade = f"POST /healthz HTTP/1.1\r\nHost: x\r\nConnection: {options}\r\nUpgrade: h2c\r\n"
+    sent = upgrade + framing.format(body=GOOD, length=len(GOOD), hex=f"{len(GOOD):x}")
+    expected = [b"405"] if "close" in options else [b"405", b"200", b"400"]
+    assert statuses(gate, f"{sent}{GOOD}x\r\n\r\n") == expected
+
+
+def test_a_body_arrives_of_a_client_that_offers_another_protocol(gate: Guarded) -> None:
+    headers = {**gate.policy(), "Content-Type": "application/json", "Connection": "Upgrade, close", "Upgrade": "h2c"}
+    body = b'{"query": "SELECT deviceId FROM devices"}'
+    with connect(gate) as wire:
+        path, length = "/devices/query?api-version=2021-04-12", {"Content-Length": str(len(body))}
+        wire.sendall(head(gate, "POST", path, headers | length) + body)
+        assert Raw(rest(wire)).status == 200
+
+
+def test_white_space_around_a_header_is_no_part_of_it(gate: Guarded) -> None:
+    headers = {**gate.policy(), "Content-Type": "application/json", "If-Match": ' "*" \t', "Connection": "close "}
+    headers |= {"X-HTTP-Method-Override": "PATCH ", "Idempotency-Key": "white-space\t", "Transfer-Encoding": "chunked "}
+    with connect(gate) as wire:
+        wire.sendall(head(gate, "POST", "/twins/victim?api-version=2021-04-12", headers) + b"2\r\n{}\r\n0\r\n\r\n")
+        assert Raw(rest(wire)).status == 200
+
+
+def test_a_client_of_http_1_0_gets_no_interim_answer(gate: Guarded) -> None:
+    headers = {**gate.policy(), "Content-Type": "application/json", "Content-Length": "2", "Expect": "100-continue"}
+    begun = head(gate, "PATCH", "/twins/victim", headers).decode().replace("HTTP/1.1", "HTTP/1.0")
+    assert statuses(gate, f"{begun}{{}}") == [b"400"]  # It lacks the API version.
+
+
+def test_a_stream_ends_with_its_connection_although_the_next_request_was_sent(gate: Guarded) -> None:
+    def followers() -> list[str]:
+        lines = gate.http.get("/metrics", headers=gate.policy()).text.splitlines()
+        return [line for line in lines if line.startswith("twinfold_streams ")]
+
+    with connect(gate) as wire:
+        wire.sendall(head(gate, "GET", "/v1/stream", gate.policy()) + GOOD.encode())
+        until(wire, b"retry")
+        assert followers() == ["twinfold_streams 1.0"]
+        # A reset, which is noticed at once: nothing is read of a connection whose next request waits.
+        wire.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    eventually(lambda: followers() == ["twinfold_streams 0.0"], what="nobody follows")
+
+
+@pytest.mark.parametrize("hosts", ["", "Host: a\r\nHost: b\r\n"])
+def test_a_request_names_one_host(gate: Guarded, hosts: str) -> None:
+    assert statuses(gate, f"GET /healthz HTTP/1.1\r\n{hosts}\r\n") == [b"400"]
 
 
 def test_a_websocket_is_not_opened_past_the_gate(gate: Guarded) -> None:

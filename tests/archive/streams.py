@@ -27,12 +27,12 @@ FAR = 2**53
 
 
 @contextlib.contextmanager
-def fresh_log(server: EmbeddedRedis, *, partitions: int = 1) -> Iterator[RedisLog]:
+def fresh_log(server: EmbeddedRedis, *, partitions: int = 1, at: int = 0) -> Iterator[RedisLog]:
     """A log on an emptied server."""
     client = Redis.from_url(server.url)
     flush(client)
     client.close()
-    log = initialise(server.url, partitions=partitions, epoch="test", at=0)
+    log = initialise(server.url, partitions=partitions, epoch="test", at=at)
     try:
         yield log
     finally:

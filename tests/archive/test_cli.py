@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from events.clock import now_ms
 from events.log.keys import key
 from events.log.object_store import ObjectStore
 from events.log.redis import RedisLog
@@ -20,8 +21,10 @@ pytestmark = pytest.mark.redis_server
 
 @pytest.fixture
 def log(shared_redis: EmbeddedRedis) -> Iterator[RedisLog]:
-    with fresh_log(shared_redis) as made:
-        write_events(made, 20)
+    # Of this hour: a rest that fills no file is written once it is old.
+    at = now_ms() - 3_600_000
+    with fresh_log(shared_redis, at=at) as made:
+        write_events(made, 20, at=at)
         seal_all(made)
         # Projections that have seen everything.
         made.client.set("{p00}:projection:checkpoint", json.dumps({"vector": [100, 1], "assignment_changes": 0}))
@@ -105,7 +108,8 @@ def test_an_archive_that_moves_nothing_says_why(log: RedisLog, tmp_path: Path) -
     assert "a file takes 30 events of one stream" in written
     assert "p00 has the most: 10" in written
     assert "Redis" not in written
-    assert "--keep-days (TWINFOLD_ARCHIVE_KEEP_DAYS) is not set, so everything stays there" in reasons()
+    assert "--keep-days (TWINFOLD_ARCHIVE_KEEP_DAYS) is inf, so everything stays there" in reasons("--keep-days", "inf")
+    assert "in 1 stream the next file has events younger than --keep-days 7" in reasons()
     assert "in 1 stream the next file has events younger than --keep-days 30000" in reasons("--keep-days", "30000")
     log.client.hset("{p00}:log:holders", "sealer", "20")
     assert "p00 is still needed by sealer, which is at position 20" in reasons("--keep-days", "0")

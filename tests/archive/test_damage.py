@@ -7,6 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from events.deployment.commands import CreateDeployment, DeleteDeployment
+from events.envelope import Principal
 from events.log.archive.mover import faults
 from events.log.archive.notes import notes_of
 from events.log.errors import LogError, ManifestDamaged, SegmentDamaged, SegmentMissing
@@ -14,8 +16,10 @@ from events.log.object_store import ObjectStore
 from events.log.raw import RawStreams
 from events.log.redis import RedisLog
 from events.log.scan import EntryFilter, scan
+from events.producer.producer import Producer
 from services.embedded_redis import EmbeddedRedis
 from tests.archive.streams import FAR, fresh_log, mover, write_events
+from tests.manifest.contents import content
 
 pytestmark = pytest.mark.redis_server
 SECOND = "events/p00/000000000031-000000000060-"
@@ -157,3 +161,22 @@ def test_a_manifest_that_changed_is_found_and_mended(log: RedisLog, tmp_path: Pa
         assert isinstance(fault, ManifestDamaged)
         mover(log, tmp_path, segment_entries=30).write("p00")
         assert list(faults(log.client, object_store, "p00", epoch=log.epoch)) == []
+
+
+def test_deployments_are_ranked_without_the_archive(shared_redis: EmbeddedRedis, tmp_path: Path) -> None:
+    """They are in Redis: a process that wrote none for a while creates one, and advises on it, whatever the archive has."""
+    with fresh_log(shared_redis) as log, Producer(log, by=Principal.parse("user:ada")) as producer:
+        producer.do(CreateDeployment("one", content(), priority=1))
+        assert set(log.ranked_deployments().by_id) == {"one"}
+        with Producer(
+            RedisLog(log.client, partitions=log.partitions, epoch=log.epoch), by=Principal.parse("user:bo")
+        ) as bo:
+            bo.do(CreateDeployment("two", content(), priority=2))
+            bo.do(DeleteDeployment("one"))
+            bo.do(CreateDeployment("three", content(), priority=3))
+        moving = mover(log, tmp_path, segment_entries=1)
+        moving.write("fleet")
+        moving.trim("fleet", before_at=FAR)
+        for file in tmp_path.rglob("*.parquet"):
+            file.unlink()
+        assert set(log.ranked_deployments().by_id) == {"two", "three"}

@@ -18,29 +18,33 @@ import pytest
 from typer.testing import CliRunner
 
 from events import PatchTags, Producer
+from events.device.events import DeviceRegistered
 from events.log.archive.manifest import Segment, manifest_of, segment_name
-from events.log.archive.mover import faults
+from events.log.archive.mover import faults, is_due, overdue
 from events.log.archive.notes import hold, location_of, note, notes_of
 from events.log.archive.segment import SegmentWriter
 from events.log.entries import entry_bytes, genesis, stream_names
 from events.log.errors import ArchiveElsewhere, UnreadableEvent
 from events.log.keys import key, partition_of
 from events.log.object_store import ObjectStore
+from events.log.port import Proposed, read_all
 from events.log.raw import RawStreams
 from events.log.redis import RedisLog
 from events.notification.archive_mover import open_mover
 from events.producer.secrecy import LazyVault
 from events.secrets.redis import RedisSecretStore
-from events.settings import read_settings
+from events.settings import environment_of, read_settings
 from events.webhook.commands import DefineWebhook
 from services.cli.app import app
 from services.embedded_redis import EmbeddedRedis
+from services.up.run import follow_archive
 from tests import waiting
 from tests.archive.streams import ADA, FAR, fresh_log, mover, seal_all, write_events
 from tests.workers.system import PARTITIONS, System, base, deploy, fresh_system, join
 from workers.projector import Projector
 
 pytestmark = pytest.mark.redis_server
+DAY = 24 * 3600 * 1000
 
 
 @pytest.fixture
@@ -312,3 +316,56 @@ def _written_otherwise(log: RedisLog, object_store: ObjectStore) -> Segment:
     name = segment_name("p00", 1, 30, sha256=sha256)
     object_store.put(name, other)
     return msgspec.structs.replace(segment, name=name, bytes=len(other), sha256=sha256)
+
+
+def test_a_rest_that_fills_no_segment_is_written_and_leaves_redis_once_it_is_old(log: RedisLog, tmp_path: Path) -> None:
+    moving = mover(log, tmp_path, segment_entries=300)
+    seal_all(log)
+    before_at = 1000 + DAY + 1
+
+    def due(at: int) -> bool:
+        head_of = RawStreams(log.client).head
+        return is_due(log.client, partitions=1, segment_entries=300, before_at=at, head_of=head_of)
+
+    # The first entry is of 1,000; the fleet has only one, which stays.
+    assert (due(before_at - 1), due(before_at)) == (False, True)
+    assert moving.write("p00", overdue_at=overdue(before_at - 1)).written == 0
+    assert moving.waiting("p00", head=100, before_at=before_at).would_be_written == 99
+    written = moving.write("p00", overdue_at=overdue(before_at))
+    assert (written.written, written.segments) == (99, 1)
+    assert moving.trim("p00", before_at=before_at).trimmed == 99
+    # The newest entry stays, and gets no file before another one comes.
+    assert not due(FAR)
+    assert moving.write("p00", overdue_at=FAR).written == 0
+    log.append([Proposed("later", 0, DeviceRegistered())], command_id="later", by=ADA, at=before_at)
+    assert moving.write("p00", overdue_at=overdue(before_at)).written == 0
+    assert moving.write("p00", overdue_at=overdue(before_at + 20_000)).written == 1
+    assert log.client.xlen(key(0, "log")) == 2
+    assert [envelope.position for envelope in read_all(log, 0)] == list(range(1, 102))
+
+
+def test_events_leave_redis_by_default_where_a_location_is_configured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TWINFOLD_ARCHIVE_URL", raising=False)
+    now = 100 * DAY
+    assert read_settings().archive_before_at(now) is None
+    assert read_settings(archive_url="/srv/archive").archive_before_at(now) == 93 * DAY
+    assert read_settings(archive_url="/srv/archive", archive_keep_days=1.5).archive_before_at(now) == 98.5 * DAY
+    everything = read_settings(archive_url="/srv/archive", archive_keep_days="inf")
+    assert everything.archive_before_at(now) is None
+    monkeypatch.setenv("TWINFOLD_ARCHIVE_KEEP_DAYS", environment_of(everything)["TWINFOLD_ARCHIVE_KEEP_DAYS"])
+    assert read_settings(archive_url="/srv/archive").archive_before_at(now) is None
+
+
+def test_up_follows_a_data_directory_that_was_moved_with_its_archive(log: RedisLog, tmp_path: Path) -> None:
+    before, after = tmp_path / "before", tmp_path / "after"
+    moving = mover(log, before / "archive", segment_entries=30)
+    seal_all(log)
+    moving.write("p00")
+    assert moving.trim("p00", before_at=FAR).trimmed == 90
+    settings = read_settings(data_dir=after)
+    follow_archive(settings, log)
+    assert location_of(log.client) == str(before / "archive")
+    before.rename(after)
+    follow_archive(settings, log)
+    assert location_of(log.client) == str(after / "archive")
+    assert len(list(read_all(log, 0))) == 100

@@ -8,6 +8,7 @@ import pytest
 
 from events.backup.document_repair import replay_stream
 from events.log.entries import RawEntry
+from events.log.port import Head
 
 
 def _entry(position: int, kind: str, data: bytes, *, version: int = 1, subject: str = "d0") -> RawEntry:
@@ -27,8 +28,9 @@ ENTRIES = [
 def test_an_event_that_does_not_apply_is_named_and_those_behind_it_are_applied() -> None:
     replay = replay_stream("p00", lambda: iter(ENTRIES))
     assert replay.unapplied == ("p00:2", "p00:3")
-    assert (replay.heads, replay.at) == ({"d0": b"2:1"}, 4)
-    assert msgspec.json.decode(replay.documents["d0"])["tags"] == {"n": 1}
+    (stored,) = replay.subjects.values()
+    assert (list(replay.subjects), stored.head, replay.at) == (["d0"], Head(2, 1), 4)
+    assert msgspec.json.decode(stored.snapshot or b"")["tags"] == {"n": 1}
 
 
 def test_events_of_a_device_whose_registration_is_lost_are_named_in_one_pass_and_leave_nothing_behind() -> None:
@@ -48,7 +50,7 @@ def test_events_of_a_device_whose_registration_is_lost_are_named_in_one_pass_and
     replay = replay_stream("p00", entries)
     assert number == 1
     assert replay.unapplied == ("p00:2", "p00:3", *(f"p00:{position}" for position in range(5, 56)))
-    assert (replay.heads, list(replay.documents)) == ({"d0": b"2:1"}, ["d0"])
+    assert {subject: stored.head for subject, stored in replay.subjects.items()} == {"d0": Head(2, 1)}
 
 
 def test_events_of_the_fleet_that_do_not_apply_move_no_head() -> None:
@@ -57,7 +59,7 @@ def test_events_of_the_fleet_that_do_not_apply_move_no_head() -> None:
         _entry(2, "DeviceRegistered", b'{"type":"DeviceRegistered","edge":true}', subject="deployment:b"),
     ]
     replay = replay_stream("fleet", lambda: iter(fleet))
-    assert (replay.heads, replay.documents) == ({}, {})
+    assert replay.subjects == {}
 
 
 def test_an_entry_that_cannot_be_had_is_no_event_that_does_not_apply() -> None:

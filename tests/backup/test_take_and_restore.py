@@ -40,6 +40,7 @@ from services.embedded_redis import EmbeddedRedis
 from tests import waiting
 from tests.archive.streams import FAR, mover
 from tests.shortening import shortened
+from tests.stored_subjects import subjects_in
 from tests.workers.system import PARTITIONS, System, answer, assert_rebuilt, base, deploy, fresh_system, join
 from tests.workers.test_blocked import damage
 from workers.projector import Projector
@@ -93,11 +94,11 @@ def beside(system: System) -> dict[str, Any]:
     """Heads, documents, entries and what is kept beside them, as they stand in Redis."""
     client: Any = system.log.client
     streams = (FLEET, *range(PARTITIONS))
-    hashes = [key(stream, what) for stream in streams for what in ("heads", "snapshots")]
     entries = [key(stream, "log") for stream in streams] + [key(number, "assignments") for number in range(PARTITIONS)]
     metas = {key(stream, "meta"): client.hmget(key(stream, "meta"), "position", "at") for stream in streams}
     return {
-        **{one: client.hgetall(one) for one in (*hashes, "{fleet}:secrets", "{fleet}:webhooks:progress")},
+        **{key(stream, "subjects"): subjects_in(client, stream) for stream in streams},
+        **{one: client.hgetall(one) for one in ("{fleet}:secrets", "{fleet}:webhooks:progress")},
         **{one: client.xrange(one) for one in entries},
         **metas,
     }
@@ -349,12 +350,7 @@ def all_entries(system: System, stream: str) -> list[Any]:
 
 
 def beside_streams(system: System) -> dict[str, Any]:
-    client: Any = system.log.client
-    return {
-        one: client.hgetall(one)
-        for number in range(PARTITIONS)
-        for one in (key(number, "heads"), key(number, "snapshots"))
-    }
+    return {key(number, "subjects"): subjects_in(system.log.client, number) for number in range(PARTITIONS)}
 
 
 def test_what_other_parts_keep_about_the_log_in_streams_of_their_own_comes_along(

@@ -1,28 +1,35 @@
-"""The rows of the API: requests over real HTTP, beside a no-op of the same process, and devices that wait."""
+"""The rows of the API: requests over real HTTP, beside plain uvicorn, and devices that wait."""
 
 import asyncio
 import contextlib
 import itertools
 import json
+import os
 import ssl
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 import httpx
+from redis.client import PubSub
 
-from events import CreateDeployment, RegisterDevice
+from events import CreateDeployment, PatchTwin, RegisterDevice
+from events.log.keys import key, partition_of
 from events.producer.secrecy import LazyVault
+from events.projection_store.redis import ASSIGNMENT_CHANGES
 from events.secrets.redis import RedisSecretStore
 from services.credentials import policy_key
 from tests.api.serving import API_VERSION, api, free_port
 from tests.api.signing import signed
 from tests.benchmarks import fleets
+from tests.benchmarks.http_load import load, plain_uvicorn
 from tests.benchmarks.measuring import Figure, at_least, at_most, quantile
 from tests.benchmarks.scale import Scale, print_lines
+from tests.process_tree import children
 from tests.servers import eventually, redis_server
 from tests.workers.system import System
 
@@ -32,6 +39,7 @@ WAITING = 1000
 GUARDED_CONNECTIONS = 8
 GUARDED_ROUNDS = 12
 GUARDED_SECONDS = 1.0
+LATENESS_ROUNDS = 20
 
 VERSION = urlencode(API_VERSION)
 
@@ -48,13 +56,17 @@ def run(scale: Scale) -> Iterator[Figure]:
             system.do(CreateDeployment("a", fleets.content("a", layered=False), "*"))
             system.settle()
             location = urlsplit(str(client.base_url)).netloc
-            yield from _requests(location, count)
+            (pid,) = children(os.getpid(), "services.api")
+            yield from _requests(location, pid, count)
             yield from _guarded(system, location, count)
             yield _waiting(system, location, count)
+            yield _lateness(system, location)
         system.close()
 
 
-def _requests(location: str, count: int) -> Iterator[Figure]:
+def _requests(location: str, pid: int, count: int) -> Iterator[Figure]:
+    """Each beside plain uvicorn in the same round: by rate, and by what a request costs the process."""
+
     def no_op(_number: int) -> bytes:
         return request(location, "GET", "/healthz")
 
@@ -66,13 +78,26 @@ def _requests(location: str, count: int) -> Iterator[Figure]:
     def effective(number: int) -> bytes:
         return request(location, "GET", f"/v1/devices/d{number % count}/effective")
 
-    for connections in CONNECTIONS:
-        print_lines(f"{connections} connections")
-        base, _ = asyncio.run(_load(location, no_op, connections))
-        for what, make, aim in (("PATCH of one tag", patch, 0.35), ("GET effective", effective, 0.6)):
-            rate, seconds = asyncio.run(_load(location, make, connections))
-            beside = f"{rate:,.0f}/s, p99 {1000 * quantile(seconds, 0.99):.1f} ms; no-op {base:,.0f}/s"
-            yield at_least(f"{what} ÷ no-op", f"{connections} connections", rate / base, "", aim=aim, beside=beside)
+    makes = (("no-op", no_op, 0.6), ("GET effective", effective, 0.3), ("PATCH of one tag", patch, 0.25))
+    with plain_uvicorn() as (plain, plain_pid):
+        for connections in CONNECTIONS:
+            print_lines(f"{connections} connections")
+            for what, make, aim in makes:
+                how: Any = {"connections": connections, "during_seconds": SECONDS}
+                base = load(plain, no_op, pid=plain_pid, **how)
+                measured = load(location, make, pid=pid, **how)
+                beside = (
+                    f"{measured.rate:,.0f}/s, {measured.microseconds:,.0f} µs, p99"
+                    f" {1000 * quantile(measured.seconds, 0.99):.1f} ms; plain {base.rate:,.0f}/s, {base.microseconds:,.0f} µs"
+                )
+                yield at_least(
+                    f"{what} ÷ plain uvicorn",
+                    f"{connections} connections",
+                    measured.rate / base.rate,
+                    "",
+                    aim=aim,
+                    beside=beside,
+                )
 
 
 def _guarded(system: System, plain: str, count: int) -> Iterator[Figure]:
@@ -223,3 +248,37 @@ def _waiting(system: System, location: str, count: int) -> Figure:
         return time.perf_counter() - start
 
     return at_most(f"{waiting:,} devices that wait, all told", "one deployment", asyncio.run(wait_all()), "s", aim=1)
+
+
+def _lateness(system: System, location: str) -> Figure:
+    """How much later than the commit a device that waits has its answer: the median of some changes written by hand."""
+    number = partition_of("d0", system.log.partitions)
+
+    async def wait_for_each() -> list[float]:
+        late: list[float] = []
+        wire = await connect(location)
+        _, body = await exchange(*wire, request(location, "GET", "/v1/devices/d0/desired"))
+        for change in range(LATENESS_ROUNDS):
+            version = json.loads(body)["version"]
+            path = f"/v1/devices/d0/desired?version={version}&wait=60"
+            asked = asyncio.create_task(exchange(*wire, request(location, "GET", path)))
+            await asyncio.sleep(0.2)
+            with system.log.client.pubsub(ignore_subscribe_messages=True) as commits:
+                commits.subscribe(key(number, ASSIGNMENT_CHANGES))
+                committed = asyncio.create_task(asyncio.to_thread(_heard_at, commits))
+                await asyncio.to_thread(system.do, PatchTwin("d0", desired={"n": change}))
+                _, body = await asked
+                late.append(time.perf_counter() - await committed)
+        return late
+
+    late = sorted(asyncio.run(wait_for_each()))
+    beside = f"at most {1000 * late[-1]:.1f} ms in {len(late)} rounds"
+    return at_most(
+        "a device that waits, later than the commit", "median", 1000 * late[len(late) // 2], "ms", aim=3, beside=beside
+    )
+
+
+def _heard_at(commits: PubSub) -> float:
+    while commits.get_message(timeout=60.0) is None:
+        pass
+    return time.perf_counter()

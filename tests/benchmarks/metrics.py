@@ -87,7 +87,7 @@ def _queries(number: int) -> dict[str, str]:
         "both": f"properties.reported.state = '{state}' AND properties.reported.firmware = '{version}'",
         "known": f"IS_DEFINED(properties.reported.load) AND NOT properties.reported.state = '{state}'",
     }
-    return {name: f"SELECT deviceId FROM devices WHERE {where}" for name, where in wheres.items()}  # noqa: S608
+    return {name: f"SELECT deviceId FROM devices WHERE {where}" for name, where in wheres.items()}
 
 
 def _reports(ids: list[str], count: int, *, seed: int, properties: int = 3) -> Iterator[ReportProperties]:

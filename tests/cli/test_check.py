@@ -588,7 +588,7 @@ try:
 except SystemExit as left:
     assert left.code in (0, None), left.code
 loaded = {name.partition(".")[0] for name in sys.modules}
-print(sorted(loaded & {"redis", "rq", "fastapi", "httpx", "pydantic_settings", "uvicorn", "numpy", "prometheus_client"}))
+print(sorted(loaded & {"redis", "rq", "fastapi", "httpx", "uvicorn", "numpy", "prometheus_client"}))
 """
 
 

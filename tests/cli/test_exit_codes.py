@@ -1,5 +1,6 @@
 """What `twinfold` exits with when it cannot do what was asked."""
 
+import importlib
 import os
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from events.producer.errors import DecisionInvalid
 from events.secrets.errors import SecretNotFound, SecretsUnavailable
 from events.settings import SettingsInvalid, read_settings
 from services.certificates import CertificateUnusable
-from services.cli.exits import EXPECTED, REFUSED, UNAVAILABLE, USAGE, code_of
+from services.cli.exits import EXPECTED, REFUSED, UNAVAILABLE, USAGE, code_of, is_any
 from services.demo.manifests import ManifestUnreadable
 from services.demo.run import ChildDied
 from services.demo.story import DemoStalled
@@ -56,8 +57,16 @@ def twinfold(*arguments: str, cwd: Path, **environment: str) -> subprocess.Compl
     ids=lambda value: type(value).__name__,
 )
 def test_every_expected_error_has_its_code(error: Exception, code: int) -> None:
-    assert isinstance(error, EXPECTED)
+    assert is_any(error, *EXPECTED)
     assert code_of(error) == code
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_every_expected_class_is_named_where_it_is_defined(name: str) -> None:
+    module, _, class_name = name.partition(":")
+    error_class = getattr(importlib.import_module(module), class_name)
+    assert issubclass(error_class, Exception)
+    assert error_class.__module__ == module
 
 
 @pytest.mark.parametrize("command", ["log", "init"])

@@ -41,5 +41,11 @@ def test_the_commands_are_those_of_the_table_in_its_order() -> None:
     assert listed == list(PROGRAM.commands) == list(COMMANDS)
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_table_says_of_a_command_what_its_help_begins_with(name: str) -> None:
+    first_paragraph = (PROGRAM.commands[name].help or "").partition("\n\n")[0]
+    assert COMMANDS[name][1] == first_paragraph.replace("\n", " ")
+
+
 def test_a_command_that_does_not_exist_is_usage() -> None:
     assert CliRunner().invoke(app, ["chekc"]).exit_code == 2

@@ -97,7 +97,8 @@ EVERY_COMMAND = """
     diff --from fleet:1 | diff --from fleet:1 --device d | diff --from fleet:1 --deployment base
     audit search | audit search --device d | audit show fleet:3 | audit causes fleet:3
     audit export --format csv | audit export --format ndjson | audit export --format cloudevents | audit verify
-    log | archive --dry-run | archive list | archive verify | archive --keep-days 0
+    log | document d d/$edgeAgent | document base webhook:hook --fleet | size | size --partition p[/x]
+    archive --dry-run | archive list | archive verify | archive --keep-days 0
     blocked | blocked show p00:1 | blocked documents
     readiness | readiness d | readiness --rule privileged | waiver list
     webhook list | webhook show hook | webhook deliveries hook | webhook test hook

@@ -109,6 +109,21 @@ def test_tags_alone_hold_references_to_personal_values() -> None:
         decide(ReportProperties(DEVICE, reference), device(EDGE), None)
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        PatchTags(DEVICE, {"a": [{"b": None}]}),
+        PatchTwin(DEVICE, desired={"a": [1, {"b": {"c": None}}]}),
+        ReplaceTwin(DEVICE, tags={"a": [{"b": None}]}),
+        ReportProperties(DEVICE, {"a": {"b": [{"c": None}]}}),
+    ],
+)
+def test_a_null_in_an_array_is_no_value_although_a_patch_that_removes_a_member_has_one(command: Any) -> None:
+    check(command)
+    with pytest.raises(TwinLimitExceeded, match="null removes a property"):
+        decide(command, device(EDGE), None)
+
+
 @pytest.mark.parametrize("member", ["device_scope", "parent_scopes"])
 def test_a_scope_is_held_to_its_length(member: str) -> None:
     def register(length: int) -> RegisterDevice:

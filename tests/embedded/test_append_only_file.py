@@ -68,7 +68,7 @@ def start(data: Path, said: list[str] | None = None) -> EmbeddedRedis:
 
 def devices(redis: EmbeddedRedis) -> list[str]:
     with contextlib.closing(Redis.from_url(redis.url)) as client:
-        return sorted(field.decode() for field in client.hkeys("{p00}:heads"))
+        return sorted(field.decode() for field in client.hkeys("{p00}:subjects"))
 
 
 def repair(data: Path, *, answer: str = "", flags: tuple[str, ...] = ()) -> tuple[int, str]:

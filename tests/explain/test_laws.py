@@ -12,12 +12,13 @@ from events.fleet.assignments import Assignment, AssignmentStatus
 from events.manifest.document import ContentKind
 from events.projection_store.memory import MemoryProjectionStore
 from events.query.evaluate import twin_row
-from events.stored_projection.not_applied import not_applied, targets_of
+from events.stored_projection.not_applied import targets_of
+from events.stored_projection.partition_reader import Targeting
 from tests.explain.explained import known_of, row_at, weighed
 from tests.fleet.histories import History, Model, histories
 from tests.fleet.test_laws import run, steps
 
-LAWS = settings(derandomize=True, deadline=None, max_examples=120)
+LAWS = settings(derandomize=True, deadline=None, max_examples=300)
 
 
 def test_every_verdict_is_the_one_of_the_projections_and_every_condition_is_true_of_those_they_target() -> None:
@@ -29,6 +30,7 @@ def test_every_verdict_is_the_one_of_the_projections_and_every_condition_is_true
         store = MemoryProjectionStore()
         run(history, data.draw(steps(history)), store=store)
         kept = store.load(0)
+        targeting = Targeting(kept)
         for device_id, text in kept.hashes["ordinals"].items():
             ordinal = int(text)
             assignment, (_, _, found) = row_at(kept, ordinal), weighed(history, kept, device_id)
@@ -47,7 +49,8 @@ def test_every_verdict_is_the_one_of_the_projections_and_every_condition_is_true
                 for one in found
                 if one.verdict is Verdict.NOT_APPLIED and one.obstacle
             }
-            assert said == {(one.deployment_id, one.why.name, one.by) for one in not_applied(ordinal, assignment, kept)}
+            reasons = targeting.not_applied(ordinal, assignment)
+            assert said == {(reason.deployment_id, reason.why.name, reason.by) for reason in reasons}
             stack = tuple(one.id for one in found if one.verdict in {Verdict.BASE, Verdict.LAYER})
             assert stack == (
                 tuple(layer.id for layer in assignment.stack) if assignment.status is AssignmentStatus.MANAGED else ()

@@ -1,3 +1,4 @@
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,6 +10,8 @@ from events import canonical
 from events.deployment.events import DeploymentCreated, DeploymentDeleted
 from events.device.events import DeviceRegistered, TwinPatched
 from events.envelope import Principal
+from events.log.claims import Claims, process_name
+from events.log.connect import connect
 from events.log.errors import EventTooLarge, Fenced, LogLostItsTail, UnreadableEvent
 from events.log.events import LogInitialised
 from events.log.keys import FLEET, key, partition_of
@@ -44,8 +47,9 @@ def log(request: pytest.FixtureRequest) -> Iterator[Log]:
             opened.client.close()
         case _:
             url = request.getfixturevalue("cluster_url")
-            opened = initialise(url, partitions=PARTITIONS, at=0)
-            flush(opened.client)
+            nodes = connect(url)
+            flush(nodes)
+            nodes.close()
             opened = initialise(url, partitions=PARTITIONS, at=0)
             yield opened
             opened.client.close()
@@ -80,7 +84,7 @@ append.count = 0  # type: ignore[attr-defined]
 def test_what_was_appended_is_read_back_in_order_with_dense_positions_and_versions(log: Log) -> None:
     name = names_in(1, 1)[0]
     (chunk,) = append(log, register(name), tagged(name, 1, a=1))
-    assert chunk == Written(1, (0, 1), 1, (1, 2), repeated=False, woke=True)
+    assert chunk == Written(1, (0, 1), 1, 1000, repeated=False, woke=True)
     events = log.read(1, after=0, limit=10)
     assert [(envelope.position, envelope.subject, envelope.version, envelope.event) for envelope in events] == [
         (1, name, 1, DeviceRegistered()),
@@ -104,9 +108,22 @@ def test_a_conflict_names_all_subjects_that_moved_on_and_writes_nothing_of_the_c
 def test_the_same_command_id_is_written_once_and_answers_as_the_first_time(log: Log) -> None:
     name = names_in(0, 1)[0]
     (first,) = append(log, register(name), command_id="once")
-    (again,) = append(log, register(name), command_id="once")
-    assert (again.first_position, again.versions, again.repeated) == (first.first_position, first.versions, True)
+    (again,) = append(log, register(name), command_id="once", at=2000)
+    assert (again.first_position, again.at, again.repeated) == (first.first_position, first.at, True)
     assert log.head(0) == 1
+
+
+def test_appends_that_were_begun_are_written_in_the_order_in_which_they_were_begun(log: Log) -> None:
+    name = names_in(0, 1)[0]
+    begun = [
+        log.begin_append([event], command_id=f"begun{number}", by=ADA, at=1000 + number)
+        for number, event in enumerate((register(name), tagged(name, 1, a=1), tagged(name, 1, a=2)))
+    ]
+    first, second, third = (chunk for answers in begun for chunk in answers())
+    assert first == Written(0, (0,), 1, 1000, repeated=False, woke=True)
+    assert isinstance(second, Written)
+    assert (second.first_position, second.at, second.repeated) == (2, 1001, False)
+    assert third == Conflicted(0, (0,), {name: Head(2)})
 
 
 def test_a_batch_is_split_by_stream_and_size_and_sending_it_again_completes_it(log: Log) -> None:
@@ -153,12 +170,40 @@ def test_a_guard_holds_an_event_to_the_generation_of_another_subject(log: Log) -
     assert chunk == Conflicted(1, (0,), {name: Head(1, 1)})
 
 
-def test_the_wake_flag_is_raised_once_until_it_is_cleared(log: Log) -> None:
+def test_an_append_wakes_the_workers_once_and_only_for_a_stream_that_none_follows(log: Log) -> None:
+    if not isinstance(log, RedisLog):
+        pytest.skip("the log in memory has no workers")
+    first, second, third, fourth = names_in(1, 4)
+    one, other = (Claims(log.client, partitions=PARTITIONS) for _ in range(2))
+    assert [append(log, register(first))[0].woke, append(log, register(second))[0].woke] == [True, False]
+    assert one.take([FLEET, 0, 1]) == {FLEET: False, 0: False, 1: False}
+    assert other.take([1, 2]) == {2: False}
+    assert one.take([1]) == {1: True}
+    assert one.holders() == {FLEET: one.holder, 0: one.holder, 1: one.holder, 2: other.holder}
+    assert not append(log, register(third))[0].woke
+    other.leave([0, 1])
+    assert not append(log, Proposed("a", 0, DeploymentDeleted()))[0].woke
+    one.leave_for(process_name(os.getpid()))
+    assert one.holders() == {}
+    assert append(log, register(fourth))[0].woke
+    assert append(log, Proposed("a", 1, DeploymentDeleted()))[0].woke
+
+
+def test_several_streams_are_followed_at_once_each_from_its_position(log: Log) -> None:
+    if not isinstance(log, RedisLog):
+        pytest.skip("workers follow the log in Redis")
     first, second, third = names_in(1, 3)
-    woke = [append(log, register(first))[0].woke, append(log, register(second))[0].woke]
-    log.clear_wake(1)
-    woke.append(append(log, register(third))[0].woke)
-    assert woke == [True, False, True]
+    append(log, register(first), register(second), register(names_in(2, 1)[0]))
+    after = {FLEET: 1, 1: 1, 2: 0, 3: 0}
+    followed = log.follow(after, limit=10, milliseconds=1000)
+    assert followed == {1: log.read(1, after=1, limit=10), 2: log.read(2, after=0, limit=10)}
+    assert log.follow({FLEET: 1, 1: 2, 2: 1}, limit=10, milliseconds=0) == {}
+    append(log, register(third))
+    assert log.follow({1: 0}, limit=2, milliseconds=0) == {1: log.read(1, after=0, limit=2)}
+    # A gap, as after a trim, and an entry that does not decode: `read` says what is there.
+    log.client.xdel(key(1, "log"), "1-0")
+    log.client.xadd(key(2, "log"), {"type": "X"}, id="2-0")
+    assert log.follow({1: 0, 2: 1}, limit=10, milliseconds=0) == {1: None, 2: None}
 
 
 def test_snapshots_can_be_listed(log: Log) -> None:

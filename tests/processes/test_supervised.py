@@ -2,11 +2,14 @@
 
 import signal
 import sys
+import time
 
 import pytest
 
-from events.processes.child import Child
+from events.processes.child import STOPPED_SECONDS_MAX, Child
 from events.processes.supervised import ATTEMPTS_MAX, BACK_OFF_SECONDS_MIN, Continued, GivenUp, ProcessEnded, Supervised
+from events.processes.wake import Wake
+from tests import waiting
 from tests.servers import eventually
 
 Told = list[ProcessEnded | Continued]
@@ -77,3 +80,33 @@ def test_one_that_is_stopped_is_continued_and_it_is_said() -> None:
     assert told == [Continued(process.child.process.pid)]
     process.terminate()
     process.end(60)
+
+
+def test_the_end_of_a_process_wakes_its_parent_and_only_then_is_there_something_to_do() -> None:
+    told: Told = []
+    wake = Wake()
+    process = Supervised(
+        "api",
+        lambda: Child([sys.executable, "-S", "-E", "-c", "import time; time.sleep(600)"], {}),
+        tell=told.append,
+        on_end=wake.wake,
+    )
+    assert process.tend_in_seconds == STOPPED_SECONDS_MAX
+    process.child.process.kill()
+    began = time.monotonic()
+    wake.wait(waiting.seconds())
+    assert time.monotonic() - began < waiting.seconds()
+    process.tend()
+    assert [type(change) for change in told] == [ProcessEnded]
+    assert 0 < process.tend_in_seconds <= BACK_OFF_SECONDS_MIN
+    process.end(0)
+
+
+def test_a_call_that_comes_before_the_wait_ends_it_and_counts_once() -> None:
+    wake = Wake()
+    for _ in range(3):
+        wake.wake()
+    wake.wait(waiting.seconds())
+    began = time.monotonic()
+    wake.wait(0.05)
+    assert time.monotonic() - began >= 0.05

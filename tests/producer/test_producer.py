@@ -2,6 +2,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis import Redis
 
 from events import (
     CommandsRefused,
@@ -21,15 +22,19 @@ from events.canonical import encode
 from events.device.errors import DeviceExists, DeviceNotFound, EtagMismatch, TwinLimitExceeded
 from events.device.events import DeviceRegistered, TwinPatched
 from events.device.state import decode_device
+from events.log.claims import Claims
 from events.log.errors import EventTooLarge, LogUnavailable
 from events.log.keys import FLEET, partition_of
+from events.log.log_factory import initialise
 from events.log.memory import MemoryLog
 from events.producer.errors import NoVault
 from events.producer.secrecy import LazyVault
 from events.secrets.errors import SecretNotFound
+from services.embedded_redis import EmbeddedRedis
 from tests.manifest.contents import agent, content, layer, module
 from tests.producer.logs import Bell, FlakyLog, RacingLog, all_events, producer
 from tests.secrets.samples import FakeSecretStore
+from tests.servers import flush
 
 
 def tags(log: MemoryLog, name: str) -> Any:
@@ -177,19 +182,29 @@ def test_a_block_that_fails_does_not_write_what_it_had_buffered() -> None:
     assert log.head(0) == 0
 
 
-def test_each_partition_that_was_not_awake_is_woken_once() -> None:
-    log, bell = MemoryLog(partitions=4), Bell()
+@pytest.mark.redis_server
+def test_the_workers_are_woken_once_and_for_streams_that_none_follows(shared_redis: EmbeddedRedis) -> None:
+    flush(client := Redis.from_url(shared_redis.url))
+    log, bell = initialise(shared_redis.url, partitions=4), Bell()
+    claims = Claims(log.client, partitions=4)
+    claims.take(claims.streams)
+    claims.leave(range(4))
     one = producer(log, waker=bell)
     names = [f"d{number}" for number in range(20)]
     one.submit(map(RegisterDevice, names))
     assert bell.woken == [{0, 1, 2, 3}]
     one.submit(PatchTags(name, {"x": 1}) for name in names)
     assert bell.woken == [{0, 1, 2, 3}]
-    log.clear_wake(2)
+    claims.take([2])
+    claims.leave([2])
     one.submit(PatchTags(name, {"x": 2}) for name in names)
     assert bell.woken[1:] == [{2}]
     one.do(CreateDeployment("a", content(), "*"))
+    claims.leave([FLEET])
+    one.do(CreateDeployment("b", content(), "*"))
     assert bell.woken[2:] == [{FLEET}]
+    for opened in (log.client, client):
+        opened.close()
 
 
 def test_a_queue_that_is_away_does_not_fail_what_is_in_the_log() -> None:

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from events import CreateDeployment, PatchTags, RegisterDevice, ReportProperties, UpdateDeployment
 from events.access.scope import Scope
 from events.device.state import decode_device
+from events.fleet.deployment_status import STATUSES
 from events.log.keys import partition_of
 from events.producer.errors import Command
 from events.projection_store.fleet_projection import Within
 from events.query.parse import parse
-from events.stored_projection.partition_reader import STATUSES
 from tests.projection_store.test_query_engine import NAMES, PARTITIONS, USUAL, Fleet, histories
 from tests.shortening import examples
 from tests.workers.system import base

@@ -27,7 +27,7 @@ from events.log.events import LogInitialised
 from events.log.keys import FLEET, key, partition_of
 from events.log.memory import MemoryLog
 from events.log.object_store import ObjectStore
-from events.log.port import Proposed, Stored
+from events.log.port import Head, Proposed, Stored
 from events.log.raw import RawStreams
 from events.projection_store.memory import MemoryProjectionStore
 from services.embedded_redis import EmbeddedRedis
@@ -35,6 +35,7 @@ from tests import waiting
 from tests.fleet.histories import History, histories
 from tests.fleet.test_laws import run, steps
 from tests.shortening import shortened
+from tests.stored_subjects import store, subjects_in
 from tests.workers.system import PARTITIONS, System, answer, base, deploy, fresh_system, join, layer
 from workers.projector import Projector
 from workers.replay.pool import replay_streams
@@ -127,7 +128,7 @@ def test_an_entry_that_was_altered_is_named_by_its_twin_and_by_the_assignment_ch
     edit(system, key(number, "log"), position, lambda fields: {**fields, b"data": fields[b"data"].replace(b"77", b"4")})
     found = differences(system)
     (twin,) = [one for one in found if one.kind == "twin"]
-    assert (twin.location, twin.path) == (f"{key(number, 'snapshots')} d8", "$.tags.site")
+    assert (twin.location, twin.path) == (f"{key(number, 'subjects')} d8", "$.tags.site")
     assert (twin.stored, twin.replayed, twin.first_event) == ("77", "4", f"p{number:02d}:{position}")
     assignment_change = next(difference for difference in found if difference.kind == "assignment_change")
     assert assignment_change.devices == ("d8",)
@@ -138,26 +139,26 @@ def test_an_entry_that_was_altered_is_named_by_its_twin_and_by_the_assignment_ch
 def test_a_twin_that_was_altered_is_named_with_the_place_inside(system: System) -> None:
     number = partition_of("d1", PARTITIONS)
     client: Any = system.log.client
-    altered = client.hget(key(number, "snapshots"), "d1").replace(b'"site":1', b'"site":"x"')
-    client.hset(key(number, "snapshots"), "d1", altered)
+    document = subjects_in(client, number)["d1"].snapshot or b""
+    store(client, number, "d1", document=document.replace(b'"site":1', b'"site":"x"'))
     (twin,) = differences(system)
-    assert (twin.kind, twin.location) == ("twin", f"{key(number, 'snapshots')} d1")
+    assert (twin.kind, twin.location) == ("twin", f"{key(number, 'subjects')} d1")
     assert (twin.path, twin.stored, twin.replayed) == ("$.tags.site", '"x"', "1")
 
 
 @pytest.mark.parametrize("subject", shortened(["d3", "nobody"]))
 def test_a_head_that_was_altered_or_put_there_is_named(system: System, subject: str) -> None:
     number = partition_of(subject, PARTITIONS)
-    system.log.client.hset(key(number, "heads"), subject, "9:1")
+    store(system.log.client, number, subject, Head(9, 1))
     (head,) = differences(system)
-    assert (head.kind, head.location, head.stored) == ("head", f"{key(number, 'heads')} {subject}", "9:1")
+    assert (head.kind, head.location, head.stored) == ("head", f"{key(number, 'subjects')} {subject}", "9:1")
 
 
 @pytest.mark.full
 def test_a_document_of_the_fleet_that_went_is_named(system: System) -> None:
-    system.log.client.hdel(key(FLEET, "snapshots"), "b")
+    system.log.client.hset(key(FLEET, "subjects"), "b", "1:0")
     (document,) = differences(system)
-    assert (document.kind, document.location, document.stored) == ("document", "{fleet}:snapshots b", "")
+    assert (document.kind, document.location, document.stored) == ("document", "{fleet}:subjects b", "")
 
 
 @pytest.mark.parametrize(
@@ -344,11 +345,13 @@ def test_a_file_of_the_archive_that_is_damaged_is_named_and_every_other_stream_i
 
 def test_the_command_names_what_differs_and_exits_with_1_or_with_2_if_it_cannot_be_done(system: System) -> None:
     command = [sys.executable, "-m", "services.cli", "replay", "--redis-url", system.url, "--workers", "2"]
-    system.log.client.hset("{p01}:heads", "nobody", "9:1")
+    system.log.client.hset("{p01}:subjects", "nobody", "9:1")
     assert partition_of("nobody", PARTITIONS) != 1
     ran = waiting.run(command, seconds_max=100)
     assert ran.returncode == 1
-    assert ran.stdout.splitlines()[0] == "head {p01}:heads nobody: stored what another partition has, replayed nothing"
+    assert (
+        ran.stdout.splitlines()[0] == "head {p01}:subjects nobody: stored what another partition has, replayed nothing"
+    )
     assert ran.stdout.splitlines()[-1] == "1 difference"
     system.log.client.xdel("{p02}:log", "2-0")
     ran = waiting.run([*command, "--partition", "p02"], seconds_max=100)

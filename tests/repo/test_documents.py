@@ -88,7 +88,9 @@ def test_the_table_of_contents_lists_every_page() -> None:
 
 
 @pytest.mark.parametrize(
-    "document", [*(path for path in files() if path.suffix == ".md"), Path("compose.yaml")], ids=str
+    "document",
+    [*(path for path in files() if path.suffix == ".md"), Path("compose.yaml"), Path("compose.cluster.yaml")],
+    ids=str,
 )
 def test_every_variable_in_a_document_is_a_setting(document: Path) -> None:
     known = {f"{ENV_PREFIX}{name}".upper() for name in Settings.model_fields}

@@ -12,6 +12,7 @@ TOP_LEVEL = {
     "CHANGELOG.md",
     "LICENSE",
     "README.md",
+    "compose.cluster.yaml",
     "compose.yaml",
     "docs",
     "events",

@@ -171,9 +171,8 @@ class Rollouts(RuleBasedStateMachine):
         document = self.simulation.document(NAME)
         if document.state is not RolloutState.COMPLETED:
             admitted = document.admitted
-            actual = FleetSet(
-                {number: self.simulation.fleet_projection._reading(number).status(NAME).actual for number in range(4)}  # noqa: SLF001
-            )
+            actual_in = self.simulation.fleet_projection.in_status(NAME, "actual")
+            actual = FleetSet({number: actual_in(number) for number in range(4)})
             assert not actual - admitted
         if document.state in {
             RolloutState.ROLLING_BACK,

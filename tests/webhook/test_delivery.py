@@ -19,7 +19,7 @@ from tests.shortening import shortened
 from tests.webhook.receiver import Received, Receiver, receiver
 from tests.webhook.serving import Notifying, notifying
 from tests.workers.system import PARTITIONS, base, deploy, join
-from workers.delivery_job import QUEUE, enqueue
+from workers.delivery_queue import QUEUE, enqueue
 
 pytestmark = [pytest.mark.redis_server, pytest.mark.full]
 

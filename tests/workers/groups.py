@@ -77,7 +77,7 @@ def batches(number: int, *, partitions: int) -> list[Sequence[Proposed]]:
 def write(url: str, queue_url: str, number: int) -> None:
     """Send a group's batches, the same with the same command ids whenever and however often they are sent."""
     log = open_log(url)
-    waker = Waker(Redis.from_url(queue_url), partitions=log.partitions)
+    waker = Waker(Redis.from_url(queue_url))
     for index, batch in enumerate(batches(number, partitions=log.partitions)):
         chunks = log.append(batch, command_id=f"group{number}-{index}", by=ADA, at=AT)
         assert not any(isinstance(chunk, Conflicted) for chunk in chunks)

@@ -35,17 +35,25 @@ PARTITIONS = 4
 class System:
     """The open ends of one twinfold."""
 
-    def __init__(self, url: str, *, at: int | None = None, waking: bool = True, queue_url: str | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        at: int | None = None,
+        waking: bool = True,
+        queue_url: str | None = None,
+        partitions: int = PARTITIONS,
+    ) -> None:
         self.url = url
         self._directory = tempfile.TemporaryDirectory(prefix="twinfold-test-")
         self.data_dir = Path(self._directory.name)
         """Where its processes keep what is not in Redis."""
         self.queue_url = queue_url or url
-        self.log: RedisLog = initialise(url, partitions=PARTITIONS, epoch="test", at=0)
+        self.log: RedisLog = initialise(url, partitions=partitions, epoch="test", at=0)
         self.queue = Redis.from_url(self.queue_url)
         self.projections = RedisProjectionStore(self.log.client)
-        self.fleet_projection = FleetProjection(self.projections, partitions=PARTITIONS)
-        self.waker = Waker(self.queue, partitions=PARTITIONS)
+        self.fleet_projection = FleetProjection(self.projections, partitions=partitions)
+        self.waker = Waker(self.queue)
         clock: dict[str, Any] = {} if at is None else {"clock": lambda: at}
         self.producer = Producer(
             self.log, by=Principal.parse("user:ada"), waker=self.waker if waking else None, **clock
@@ -83,7 +91,7 @@ class System:
     def is_settled(self) -> bool:
         """Whether every projection is at the head of both of its streams."""
         heads = self.log.heads()
-        vectors = {number: self.projections.checkpoint(number).vector for number in range(PARTITIONS)}
+        vectors = {number: self.projections.checkpoint(number).vector for number in range(self.log.partitions)}
         return all((at.partition, at.fleet) == (heads[number], heads[FLEET]) for number, at in vectors.items())
 
     def settle(self, seconds_max: float = waiting.SECONDS_MAX) -> None:
@@ -99,9 +107,9 @@ class System:
 
     def everything_kept(self) -> list[Any]:
         """All projections and assignment changes, byte for byte, without the times of recording, which differ in every run."""
-        stored_partitions = [self.projections.load(number) for number in range(PARTITIONS)]
+        stored_partitions = [self.projections.load(number) for number in range(self.log.partitions)]
         assignment_changes = [
-            self.projections.assignment_changes(number, after=0, limit=100_000) for number in range(PARTITIONS)
+            self.projections.assignment_changes(number, after=0, limit=100_000) for number in range(self.log.partitions)
         ]
         without_times = [
             [msgspec.structs.replace(change, recorded=None) for change in changes] for changes in assignment_changes

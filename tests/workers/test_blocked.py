@@ -11,13 +11,14 @@ from events.deployment.events import DeploymentCreated, DeploymentUpdated
 from events.device.events import TwinPatched
 from events.envelope import Principal
 from events.log.keys import FLEET, key, partition_of
-from events.log.port import Proposed
+from events.log.port import Head, Proposed
 from events.producer.errors import DecisionInvalid
 from events.projection_store.stopped import details, stops
 from services.embedded_redis import EmbeddedRedis
 from tests import waiting
 from tests.servers import eventually
 from tests.shortening import shortened
+from tests.stored_subjects import store, subjects_in
 from tests.workers.system import PARTITIONS, System, assert_rebuilt, base, deploy, fresh_system
 
 pytestmark = [pytest.mark.redis_server, pytest.mark.full]
@@ -243,26 +244,21 @@ def test_a_damaged_document_is_found_and_made_of_the_events_again(system: System
     victim = devices_of(1)[0]
     system.do(PatchTags(victim, {"on": True}))
     system.settle()
-    before = (
-        client.hgetall(key(1, "snapshots")),
-        client.hgetall(key(1, "heads")),
-        client.hgetall(key(FLEET, "snapshots")),
-    )
-    client.hset(key(1, "snapshots"), victim, b"{")
-    client.hset(key(FLEET, "snapshots"), "a", b"{}")
-    client.hset(key(1, "snapshots"), "nobody", b"{}")
-    client.hset(key(1, "heads"), devices_of(1)[1], "0:0")
+    before = (subjects_in(client, 1), subjects_in(client, FLEET))
+    store(client, 1, victim, document=b"{")
+    store(client, FLEET, "a", document=b"{}")
+    store(client, 1, "nobody", document=b"{}")
+    store(client, 1, devices_of(1)[1], Head(0, 0))
+    client.hset(key(1, "subjects"), devices_of(1)[2], b"\xff\xff")
+    record = client.hget(key(1, "subjects"), devices_of(1)[3])
+    client.hset(key(1, "subjects"), devices_of(1)[3], record[:-9])
     found = command(system, "documents", "--redis-url", system.url)
     assert found.returncode == 1
     names = [line.split(" differs")[0] for line in found.stdout.splitlines()]
-    assert sorted(names) == sorted(["fleet a", f"p01 {victim}", f"p01 {devices_of(1)[1]}", "p01 nobody"])
+    assert sorted(names) == sorted(["fleet a", "p01 nobody", *(f"p01 {name}" for name in devices_of(1)[:4])])
     mended = command(system, "documents", "--mend", "--redis-url", system.url)
-    assert (mended.returncode, mended.stdout.count("; replaced")) == (0, 4), mended.stderr
-    after = (
-        client.hgetall(key(1, "snapshots")),
-        client.hgetall(key(1, "heads")),
-        client.hgetall(key(FLEET, "snapshots")),
-    )
+    assert (mended.returncode, mended.stdout.count("; replaced")) == (0, 6), mended.stderr
+    after = (subjects_in(client, 1), subjects_in(client, FLEET))
     assert after == before
     assert "every document is" in command(system, "documents", "--redis-url", system.url).stdout
 

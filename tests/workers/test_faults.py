@@ -30,7 +30,8 @@ OF_OTHERS = tuple(
     point for point in FailPoint if point.value.startswith(("archive_", "backup_", "rebuild_", "restore_", "seal_"))
 )
 """Killed at in their own tests: archive, backup, sealer, replay."""
-ELSEWHERE = (FailPoint.PROJECT_REQUEUED, *SCHEDULING, *DELIVERING, *OF_OTHERS)
+OF_TURNS = (FailPoint.TURN_CLAIMED, FailPoint.TURN_LEFT, FailPoint.TURN_REQUEUED)
+ELSEWHERE = (*OF_TURNS, *SCHEDULING, *DELIVERING, *OF_OTHERS)
 PROJECTING = tuple(point for point in FailPoint if point not in (*PRODUCING, *ELSEWHERE))
 
 
@@ -117,13 +118,13 @@ def test_a_producer_killed_between_append_and_wake_is_found_by_the_reconciler(sy
         assert system.fleet_projection.effective("d00") is not None
 
 
-@pytest.mark.full
-def test_a_worker_killed_after_it_went_behind_the_others_changes_nothing(
-    system: System, uninterrupted: list[list[Any]]
+@pytest.mark.parametrize("point", shortened(OF_TURNS), ids=lambda point: point.value)
+def test_a_worker_killed_at_the_beginning_or_end_of_a_turn_changes_nothing(
+    system: System, uninterrupted: list[list[Any]], point: FailPoint
 ) -> None:
     for number in range(GROUPS):
         write(system.url, system.queue_url, number)
-        short = {"TWINFOLD_WORK_SECONDS_MAX": "0", VARIABLE: FailPoint.PROJECT_REQUEUED.value}
+        short = {"TWINFOLD_WORK_SECONDS_MAX": "0", VARIABLE: point.value}
         with system.process("-m", "workers", **short) as worker:
             assert waiting.exit_code(worker) == -signal.SIGKILL
         with system.process("-m", "workers.pool", TWINFOLD_WORK_SECONDS_MAX="0"):

@@ -21,7 +21,7 @@ from tests.replayed import replay
 from tests.servers import eventually, redis_server
 from tests.workers.groups import AT, GROUPS, write
 from tests.workers.system import PARTITIONS, System, assert_rebuilt, base, deploy, fresh_system, layer
-from tests.workers.test_faults import PRODUCING, PROJECTING, drain_in_turn, without_interruption
+from tests.workers.test_faults import OF_TURNS, PRODUCING, PROJECTING, drain_in_turn, without_interruption
 
 pytestmark = [pytest.mark.long, pytest.mark.redis_server]
 
@@ -36,7 +36,7 @@ def uninterrupted(shared_redis: EmbeddedRedis) -> list[list[Any]]:
 
 @pytest.mark.parametrize("action", ["kill", "stop"])
 @pytest.mark.parametrize("nth", range(1, 9))
-@pytest.mark.parametrize("point", [*PROJECTING, FailPoint.PROJECT_REQUEUED], ids=lambda point: point.value)
+@pytest.mark.parametrize("point", [*PROJECTING, *OF_TURNS], ids=lambda point: point.value)
 def test_a_worker_killed_or_stopped_at_any_pass_of_any_step(
     shared_redis: EmbeddedRedis, uninterrupted: list[list[Any]], point: FailPoint, nth: int, action: str
 ) -> None:

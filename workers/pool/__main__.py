@@ -1,5 +1,6 @@
 """The pool as a process: `python -m workers.pool`, or `twinfold worker`. Settings come from TWINFOLD_* variables."""
 
+import events.processes.without_rich  # noqa: F401  # isort: skip
 import signal
 import sys
 

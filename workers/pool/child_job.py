@@ -14,7 +14,7 @@ import structlog
 from events import logs
 from events.clock import now_ms
 from events.history.snapshot_taker import open_snapshot_taker
-from events.log.archive.mover import is_due
+from events.log.archive.mover import is_due, overdue
 from events.log.errors import LogError
 from events.log.lease import LEASE_MS, Lease
 from events.log.log_factory import open_log
@@ -46,7 +46,8 @@ class ChildJob:
         Raises:
             LogUnavailable, ObjectStoreUnavailable: Redis or the object store did not answer.
         """
-        if self._lease.take() is None or not self._is_due():
+        # The job checks again what is due, so a lease is taken only where it is needed: each one is a write that Redis syncs.
+        if not self._is_due() or self._lease.take() is None:
             return None
         child = Child([sys.executable, "-m", "workers.pool.child_job", self._job], environment_of(self._settings))
         try:
@@ -105,8 +106,8 @@ def _archive(log: RedisLog, settings: Settings) -> int:
     mover.settle()
     for stream in mover.streams:
         try:
-            written = mover.write(stream)
             limit = settings.archive_before_at(now_ms())
+            written = mover.write(stream, overdue_at=overdue(limit))
             trimmed = 0 if limit is None else mover.trim(stream, before_at=limit).trimmed
         except LogError as error:
             # One damaged stream must not keep the other streams in Redis, where memory is short.

@@ -10,9 +10,11 @@ from events.log.redis import RedisLog
 from events.notification.deliveries import Deliveries, current_progress, is_due
 from events.notification.feed import Feed
 from events.webhook.state import WebhookDocument
-from workers.delivery_job import enqueue
+from workers.delivery_queue import enqueue
 
 DISPATCH_SECONDS = 0.2
+IDLE_SECONDS = 1.0
+"""Between two checks while there is no webhook."""
 
 
 class Dispatcher:
@@ -22,7 +24,7 @@ class Dispatcher:
         self._log, self._feed, self._deliveries, self._queue = log, feed, deliveries, queue
         self._lease = Lease(log.client, "webhooks")
         self._webhooks: dict[str, WebhookDocument] = {}
-        self._seen = -1
+        self._seen = self._cleared = -1
 
     def once(self) -> bool:
         """Enqueue due deliveries if this process has the lease; returns whether there are any webhooks.
@@ -35,8 +37,10 @@ class Dispatcher:
         if head != self._seen:
             self._webhooks = dict(webhooks(self._log))
             self._seen = head
-        if self._lease.take() is not None:
+        # Without webhooks there is one act left: the progress of deleted ones is removed, once.
+        if (self._webhooks or self._cleared != head) and self._lease.take() is not None:
             self._enqueue_due()
+            self._cleared = head
         return bool(self._webhooks)
 
     def _enqueue_due(self) -> None:

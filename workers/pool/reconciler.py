@@ -1,18 +1,14 @@
-"""Gives a new job to every partition that is behind the log and does not move."""
-
-from redis import Redis
-from rq import Queue
-from rq.serializers import JSONSerializer
+"""Wakes the workers for partitions that are behind the log and do not move."""
 
 from events.envelope import Vector
+from events.log.claims import Claims
 from events.log.keys import FLEET
 from events.log.lease import Lease
 from events.log.redis import RedisLog
-from events.log.wake import QUEUE, Waker
-from events.projection_store.port import ProjectionStore
+from events.log.wake import Waker
+from events.projection_store.port import Blocked, ProjectionStore
 
 INTERVAL_SECONDS = 1.0
-_JOBS_PER_PARTITION_MAX = 4
 _CHECKS_PER_DECISION = 2
 
 
@@ -21,9 +17,9 @@ class Reconciler:
 
     # Jobs can get lost: RQ leaves the job of a killed worker as started for 77 to 240 seconds (decisions/0005).
 
-    def __init__(self, log: RedisLog, projections: ProjectionStore, waker: Waker, queue: Redis) -> None:
+    def __init__(self, log: RedisLog, projections: ProjectionStore, waker: Waker) -> None:
         self._log, self._projections, self._waker = log, projections, waker
-        self._queue = Queue(QUEUE, connection=queue, serializer=JSONSerializer)
+        self._claims = Claims(log.client, partitions=log.partitions)
         self._lease = Lease(log.client, "reconciler")
         self._lagging: dict[int, Vector] = {}
         self._checked: dict[int, tuple[int, int]] = {}
@@ -38,20 +34,19 @@ class Reconciler:
             self._lagging.clear()
             return []
         heads, behind = self._log.heads(), dict[int, Vector]()
-        for number in range(self._log.partitions):
-            vector = self._projections.checkpoint(number).vector
-            if vector != Vector(heads[number], heads[FLEET]) and not self._waits(number, heads[FLEET]):
+        for number, (checkpoint, blocked) in self._projections.states(range(self._log.partitions)).items():
+            vector = checkpoint.vector
+            if vector != Vector(heads[number], heads[FLEET]) and not self._waits(number, blocked, heads[FLEET]):
                 behind[number] = vector
         stuck = [number for number, vector in behind.items() if self._lagging.get(number) == vector]
         self._lagging = behind
-        # With many jobs in the queue, a further job would not make a worker faster.
-        if stuck and self._queue.count < _JOBS_PER_PARTITION_MAX * self._log.partitions:
+        if stuck:
+            self._claims.mark_woken(stuck)
             self._waker.wake(stuck)
         return stuck
 
-    def _waits(self, number: int, fleet_head: int) -> bool:
+    def _waits(self, number: int, blocked: Blocked | None, fleet_head: int) -> bool:
         """Whether a partition is blocked, and no event of the fleet, which could be a decision, came since it was woken."""
-        blocked = self._projections.blocked(number)
         # A lost tail needs no decision. It is tried again at every round, and goes on once the events are restored.
         if blocked is None or not blocked.decidable:
             self._checked.pop(number, None)

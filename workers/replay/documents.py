@@ -52,13 +52,13 @@ class DocumentComparison:
             pass
         self.excluded |= set(filter(None, map(self._subject_at, events.skipped)))
         names = dict.fromkeys(self.replayed.subjects())
-        for kind, what, stored in (
-            ("head", "heads", self._log.subjects_with_events(self._stream)),
-            ("twin", "snapshots", self._log.subjects(self._stream)),
+        for kind, stored in (
+            ("head", self._log.subjects_with_events(self._stream)),
+            ("twin", self._log.subjects(self._stream)),
         ):
             for name in stored:
                 if self._stream != FLEET and partition_of(device_of(name), self._log.partitions) != self._stream:
-                    location = f"{key(self._stream, what)} {name}"
+                    location = f"{key(self._stream, 'subjects')} {name}"
                     yield ReplayDifference(kind, location, stored="what another partition has")
                 else:
                     names[name] = None
@@ -103,13 +103,14 @@ class DocumentComparison:
 
     def _difference(self, name: str, stored: Stored) -> Iterable[ReplayDifference]:
         head, document = self._replayed_of(name)
+        location = f"{key(self._stream, 'subjects')} {name}"
         if stored.head != head:
             texts = [f"{side.version}:{side.generation}" if side.version else "" for side in (stored.head, head)]
-            yield ReplayDifference("head", f"{key(self._stream, 'heads')} {name}", stored=texts[0], replayed=texts[1])
+            yield ReplayDifference("head", location, stored=texts[0], replayed=texts[1])
         difference = difference_of_bytes(stored.snapshot, document)
         if difference is not None:
             kind = "document" if self._stream == FLEET else "twin"
-            yield ReplayDifference(kind, f"{key(self._stream, 'snapshots')} {name}", *difference)
+            yield ReplayDifference(kind, location, *difference)
 
 
 def traced(

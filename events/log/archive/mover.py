@@ -23,14 +23,15 @@ from events.log.archive.notes import (
     trim,
 )
 from events.log.archive.segment import SEGMENT_BYTES_MAX, SegmentWriter, chained, damaged, verify
-from events.log.connect import Client
-from events.log.entries import RawEntry, genesis, in_stream, stream_names
+from events.log.connect import Client, newest_position
+from events.log.entries import RawEntry, genesis, in_stream, key_of, stream_names
 from events.log.events import LogInitialised
 from events.log.failpoints import FailPoint, reached
 from events.log.object_store import ObjectStore
 
 SEGMENT_ENTRIES_DEFAULT = 50_000
 _BATCH = 4096
+_DAY_MS = 24 * 3600 * 1000
 
 Progress = Callable[[str, int], None]
 """Called with a stream and the number of its entries that were just processed."""
@@ -42,18 +43,39 @@ It raises `UnreadableEvent` for an entry that cannot be read, which is not trimm
 """
 
 
+def overdue(before_at: int | None) -> int | None:
+    """The time (milliseconds) of entries that are written although they fill no whole segment, if those before `before_at` leave.
+
+    They are a day older than those, so that a stream with few entries gets one file a day at most.
+    """
+    return None if before_at is None else before_at - _DAY_MS
+
+
 def is_due(
     client: Client, *, partitions: int, segment_entries: int, before_at: int | None, head_of: Callable[[str], int]
 ) -> bool:
-    """Whether a stream has a whole segment to write, or a segment older than `before_at` (milliseconds) to trim."""
+    """Whether a stream has a segment to write, whole or overdue, or one older than `before_at` (milliseconds) to trim."""
     for stream in stream_names(partitions):
         notes = notes_of(client, stream)
-        if head_of(stream) - notes.written >= segment_entries:
+        if head_of(stream) - notes.written >= segment_entries or is_overdue(
+            client, stream, after=notes.written, overdue_at=overdue(before_at)
+        ):
             return True
         next_out = next((segment for segment in notes.segments if segment.last > notes.trimmed), None)
         if before_at is not None and next_out is not None and next_out.last_at < before_at:
             return True
     return False
+
+
+def is_overdue(client: Client, stream: str, *, after: int, overdue_at: int | None) -> bool:
+    """Whether the first entry from position after + 1 on is older than `overdue_at` (milliseconds; `None`: no entry is).
+
+    The newest entry of a stream is not, because it stays in Redis.
+    """
+    if overdue_at is None:
+        return False
+    oldest = in_stream(client, stream, after=after, limit=2)
+    return len(oldest) > 1 and oldest[0].at < overdue_at
 
 
 class ArchivedStream(msgspec.Struct, frozen=True, rename="camel"):
@@ -128,8 +150,12 @@ class Mover:
 
     # -- writing ahead
 
-    def write(self, stream: str, progress: Progress = lambda _stream, _count: None) -> ArchivedStream:
+    def write(
+        self, stream: str, progress: Progress = lambda _stream, _count: None, *, overdue_at: int | None = None
+    ) -> ArchivedStream:
         """Write every whole segment of a stream that is not written yet; the entries stay in Redis.
+
+        A rest that fills no segment becomes one, but for its newest entry, if its oldest is older than `overdue_at` (milliseconds).
 
         Raises:
             LogLostItsTail: entries are missing in Redis that are not in the archive.
@@ -142,7 +168,7 @@ class Mover:
         self._tidy(stream, segments)
         self._list(stream, segments)
         moved = ArchivedStream(stream)
-        while (next_segment := self._next(stream, segments, progress)) is not None:
+        while (next_segment := self._next(stream, segments, progress, overdue_at)) is not None:
             segment, data = next_segment
             # File, then manifest, then Redis. Killed in between, Redis never lists a file that is not there; a file that
             # nothing lists is deleted by `_tidy`, and a manifest with a segment too many is written again by `_list`.
@@ -176,12 +202,16 @@ class Mover:
         if segments and self._object_store.get(manifest_name(stream)) != data:
             self._object_store.put(manifest_name(stream), data)
 
-    def _next(self, stream: str, segments: Sequence[Segment], progress: Progress) -> tuple[Segment, bytes] | None:
-        """The next whole segment and its file; `None` if the stream has too few entries."""
+    def _next(
+        self, stream: str, segments: Sequence[Segment], progress: Progress, overdue_at: int | None
+    ) -> tuple[Segment, bytes] | None:
+        """The next segment and its file; `None` if the stream has too few entries, and none is overdue."""
         after = segments[-1].last if segments else 0
         upto = after + self._segment_entries
         if not self._has(stream, upto):
-            return None
+            if not is_overdue(self._client, stream, after=after, overdue_at=overdue_at):
+                return None
+            upto = newest_position(self._client, key_of(stream)) - 1
         epoch = self._initialisation.epoch
         before = bytes.fromhex(segments[-1].after) if segments else genesis(epoch, stream)
         writer = SegmentWriter(stream, epoch=epoch, before=before)
@@ -267,6 +297,8 @@ class Mover:
         """What `write`, and `trim` unless `before_at` is `None`, would do with a stream that has this head."""
         notes = notes_of(self._client, stream)
         would_be_written = notes.written + (head - notes.written) // self._segment_entries * self._segment_entries
+        if is_overdue(self._client, stream, after=would_be_written, overdue_at=overdue(before_at)):
+            would_be_written = head - 1
         would_be_trimmed, held_by = notes.trimmed, ""
         for segment in notes.segments:
             if before_at is None or segment.last <= notes.trimmed:

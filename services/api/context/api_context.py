@@ -268,7 +268,7 @@ def open_context(settings: Settings) -> ApiContext:
         log=log,
         projections=RedisProjectionStore(log.client),
         continuations=Continuations(log.client),
-        waker=BackgroundWaker(Waker(queue, partitions=log.partitions)),
+        waker=BackgroundWaker(Waker(queue)),
         vault=LazyVault(RedisSecretStore(log.client), settings.effective_key_file, personal=personal),
         deployment_history=DeploymentHistory(RawStreams(log.client)),
         conflicts=Counter("twinfold_conflicts", "Commands decided again after a concurrent change.", registry=None),

@@ -36,7 +36,7 @@ class _Job(msgspec.Struct, frozen=True, eq=False):
 
 
 class BatchWriter:
-    """One thread that decides, appends and reads back; the more requests there are, the larger its batches."""
+    """One thread that decides and appends; the more requests there are, the larger its batches."""
 
     def __init__(self, context: ApiContext) -> None:
         self._context = context
@@ -86,9 +86,6 @@ class BatchWriter:
 
     def _write(self, author: Author, jobs: Sequence[_Job]) -> None:
         with self._context.producer(author) as producer:
-            report = producer.submit(job.command for job in jobs)
-        errors = {refused.index: refused.error for refused in report.refused}
-        names = list(dict.fromkeys(job.command.device_id for job in jobs))
-        stored = dict(zip(names, self._context.log.load(names), strict=True))
-        for index, job in enumerate(jobs):
-            job.finish(errors.get(index) or stored[job.command.device_id])
+            results = producer.submit_each([job.command for job in jobs])
+        for job, result in zip(jobs, results, strict=True):
+            job.finish(result)

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from operator import ne
 
 import structlog
+from prometheus_client import Gauge
 from starlette.concurrency import run_in_threadpool
 
 from events.log.errors import LogError, LogLostItsTail, LogUnavailable
@@ -19,8 +20,8 @@ from events.notification.positions import Positions, encode, moved
 from events.processes.postponed import Postponed
 from events.secrets.errors import SecretsUnavailable
 from services.api.context.api_context import ApiContext
+from services.api.context.commit_signals import APPENDS, COMMITS, CommitSignals
 
-POLL_SECONDS = 0.1
 BATCH = 64
 """How many notifications are read at once for one follower."""
 
@@ -69,19 +70,20 @@ class _Newest:
 
 
 class Followers:
-    """Reads the heads of the log ten times a second while it has followers, and lets each read on from its position."""
+    """Reads the heads of the log when it has grown, while it has followers, and lets each read on from its position."""
 
     def __init__(self, context: ApiContext) -> None:
         self._feed = Feed(context.log, context.projections)
         self._epoch = context.log.epoch
         self._heartbeat_seconds = context.settings.stream_heartbeat_seconds
         self.ordinals = DeviceOrdinals(context.projections, partitions=context.log.partitions)
+        self._signals = CommitSignals(context.client, partitions=context.log.partitions, patterns=(COMMITS, APPENDS))
         self._newest, self._news = _Newest(), asyncio.Event()
         self._heads: Positions = ()
-        self._followers, self._ended = 0, False
-
-    def __len__(self) -> int:
-        return self._followers
+        self._ended = False
+        self.gauge = Gauge(
+            "twinfold_streams", "Clients that follow /v1/stream.", registry=None, multiprocess_mode="livesum"
+        )
 
     def heads(self) -> Positions:
         """The head of every stream.
@@ -93,15 +95,18 @@ class Followers:
 
     async def run(self) -> None:
         """Read until cancelled; retries while Redis does not answer."""
+        self._signals.start()
         postponed = Postponed(LogError)
         while True:
-            if self._followers:
-                with postponed.attempt("following the log"):
-                    heads = await run_in_threadpool(self._read_heads, self._heads)
-                    if heads != self._heads:
-                        self._heads = heads
-                        self._wake()
-            await asyncio.sleep(POLL_SECONDS)
+            streams = await self._signals.next()
+            is_read = False
+            with postponed.attempt("following the log"):
+                heads = await run_in_threadpool(self._read_heads, self._heads)
+                if heads != self._heads:
+                    self._heads = heads
+                    self._wake()
+                is_read = True
+            await (self._signals.pause() if is_read else self._signals.repeat(streams))
 
     def _read_heads(self, before: Positions) -> Positions:
         heads = self._feed.heads()
@@ -138,9 +143,11 @@ class Followers:
         A slow client delays only itself: nothing is read for it ahead of time. `still_allowed` is asked before each part;
         `in_turn` runs a read in a thread, in a turn of the caller.
         """
-        self._followers += 1
         clock = asyncio.get_running_loop().time
+        during = contextlib.ExitStack()
         try:
+            during.enter_context(self.gauge.track_inprogress())
+            during.enter_context(self._signals.needed())
             # An id alone is no event. A client that is cut off before the first event resumes from it.
             yield _RETRY + self._id(positions)
             silent_until = clock() + self._heartbeat_seconds
@@ -169,7 +176,7 @@ class Followers:
         except LogLostItsTail as error:
             logger.error("a stream ends here", why=str(error))  # noqa: TRY400 - expected, a traceback tells nothing
         finally:
-            self._followers -= 1
+            during.close()
 
     def _read(self, after: Positions, upto: Positions, chosen: Chosen) -> tuple[Positions, bytes]:
         notifications = self._newest.between(after, upto)

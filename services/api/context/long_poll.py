@@ -2,19 +2,20 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
+from prometheus_client import Gauge
 from pyroaring import BitMap
 from starlette.concurrency import run_in_threadpool
 
 from events.log.errors import LogError
 from events.processes.postponed import Postponed
 from services.api.context.api_context import ApiContext
-
-POLL_SECONDS = 0.1
+from services.api.context.commit_signals import COMMITS, CommitSignals
+from services.api.context.recent_assignments import ASSIGNMENT_CHANGES_MAX
 
 
 class _Seen(msgspec.Struct):
@@ -26,56 +27,62 @@ class _Seen(msgspec.Struct):
 
 
 class WaitingDevices:
-    """Reads ten times a second what changed for the devices of every partition, and wakes those that wait for it."""
+    """Reads what changed for the devices of a partition after each of its commits, and wakes those that wait for it."""
 
     def __init__(self, context: ApiContext) -> None:
         self._context = context
-        self._waiting: dict[tuple[int, int], list[asyncio.Event]] = {}
+        self._waiting: dict[int, dict[int, list[asyncio.Event]]] = {}
+        self._signals = CommitSignals(context.client, partitions=context.log.partitions, patterns=(COMMITS,))
         self._seen: dict[int, _Seen] = {}
         self.ended = False
-
-    def __len__(self) -> int:
-        return sum(map(len, self._waiting.values()))
+        self.gauge = Gauge(
+            "twinfold_waiting_devices", "Devices that wait for a change.", registry=None, multiprocess_mode="livesum"
+        )
 
     async def run(self) -> None:
         """Read until cancelled; retries while Redis does not answer."""
+        self._signals.start()
         postponed = Postponed(LogError)
         while True:
+            partitions = await self._signals.next()
+            changed, unread = await run_in_threadpool(self._changed, sorted(partitions & self._waiting.keys()))
+            for number, ordinals in changed.items():
+                self._wake(number, ordinals)
             with postponed.attempt("waking devices that wait"):
-                changed, failure = await run_in_threadpool(self._changed)
-                for number, ordinals in changed:
-                    for (partition, ordinal), events in self._waiting.items():
-                        if partition == number and ordinal in ordinals:
-                            for event in events:
-                                event.set()
-                if failure is not None:
-                    raise failure
-            await asyncio.sleep(POLL_SECONDS)
+                for error in unread.values():
+                    raise error
+            await (self._signals.repeat(frozenset(unread)) if unread else self._signals.pause())
 
-    def _changed(self) -> tuple[list[tuple[int, BitMap]], LogError | None]:
-        """The devices by partition that `_changed_in` names, and why a partition could not be read."""
-        changed: list[tuple[int, BitMap]] = []
-        failure: LogError | None = None
-        for number in range(self._context.log.partitions):
+    def _wake(self, partition: int, ordinals: BitMap | None) -> None:
+        """Wake the waiting devices of these ordinals, or all of the partition."""
+        by_ordinal = self._waiting.get(partition, {})
+        for ordinal in by_ordinal if ordinals is None else [each for each in by_ordinal if each in ordinals]:
+            for event in by_ordinal[ordinal]:
+                event.set()
+
+    def _changed(self, partitions: Sequence[int]) -> tuple[dict[int, BitMap | None], dict[int, LogError]]:
+        """What changed in each partition, as `_changed_in`, and why some could not be read."""
+        changed, unread = dict[int, BitMap | None](), dict[int, LogError]()
+        for number in partitions:
             # Each for itself: what was read of one is noted as seen, and must wake its devices although the next one fails.
             try:
-                ordinals = self._changed_in(number)
+                changed[number] = self._changed_in(number)
             except LogError as error:
-                failure = error
-                continue
-            if ordinals:
-                changed.append((number, ordinals))
-        return changed, failure
+                unread[number] = error
+        return changed, unread
 
-    def _changed_in(self, number: int) -> BitMap:
-        """The devices of a partition that got another assignment, or a desired property by hand, since its last read."""
+    def _changed_in(self, number: int) -> BitMap | None:
+        """The devices of a partition that got another assignment, or a desired property by hand, since its last read.
+
+        `None` in place of the devices if that was too long ago: each of them reads its own version.
+        """
         checkpoint = self._context.projections.checkpoint(number)
         seen = self._seen.get(number)
-        if seen is None:
+        if seen is None or checkpoint.assignment_changes - seen.assignment_changes > ASSIGNMENT_CHANGES_MAX:
             self._seen[number] = _Seen(
                 checkpoint.assignment_changes, checkpoint.hand_writes, self._hand_written(number)
             )
-            return BitMap()
+            return None
         ordinals, hand_written = BitMap(), seen.hand_written
         if checkpoint.assignment_changes > seen.assignment_changes:
             for recorded in self._context.recent_assignments.recorded(
@@ -98,9 +105,8 @@ class WaitingDevices:
     def end(self) -> None:
         """Answer all devices that wait, and let no other wait: the process is about to end."""
         self.ended = True
-        for events in self._waiting.values():
-            for event in events:
-                event.set()
+        for partition in self._waiting:
+            self._wake(partition, None)
 
     @contextlib.contextmanager
     def registered(self, partition: int, ordinal: int) -> Iterator[asyncio.Event]:
@@ -111,10 +117,14 @@ class WaitingDevices:
         event = asyncio.Event()
         if self.ended:
             event.set()
-        self._waiting.setdefault((partition, ordinal), []).append(event)
+        self._waiting.setdefault(partition, {}).setdefault(ordinal, []).append(event)
         try:
-            yield event
+            with self.gauge.track_inprogress(), self._signals.needed():
+                yield event
         finally:
-            left = [waiting for waiting in self._waiting.pop((partition, ordinal), []) if waiting is not event]
-            if left:
-                self._waiting[partition, ordinal] = left
+            by_ordinal = self._waiting[partition]
+            by_ordinal[ordinal] = [waiting for waiting in by_ordinal[ordinal] if waiting is not event]
+            if not by_ordinal[ordinal]:
+                del by_ordinal[ordinal]
+            if not by_ordinal:
+                del self._waiting[partition]

@@ -5,6 +5,7 @@ from functools import cached_property
 from typing import Annotated, Literal
 
 from fastapi import Query, Request
+from starlette.concurrency import run_in_threadpool
 
 from events.device.errors import DeviceNotFound
 from events.history.log_at import LogAt, PastDocuments
@@ -92,7 +93,7 @@ AtMode = Annotated[
 ]
 
 
-def answer_as_of(request: Request, at: At = None, mode: AtMode = "in-effect") -> None:
+async def answer_as_of(request: Request, at: At = None, mode: AtMode = "in-effect") -> None:
     """Give a request with `at` the context of that point in time.
 
     Raises:
@@ -101,8 +102,12 @@ def answer_as_of(request: Request, at: At = None, mode: AtMode = "in-effect") ->
         DeviceNotFound: the caller is limited to some devices, and did not reach this one then.
         LogUnavailable: Redis does not answer.
     """
-    if at is None:
-        return
+    # A coroutine: the framework runs a function in a thread, with or without `at`.
+    if at is not None:
+        await run_in_threadpool(_use_past_context, request, at, mode)
+
+
+def _use_past_context(request: Request, at: str, mode: Mode) -> None:
     if "wait" in request.query_params:
         raise BodyInvalid(
             "`wait` and `at` exclude each other: `wait` is for the next change, `at` for a time in the past"

@@ -196,9 +196,9 @@ _ARCHIVE_DAMAGED = HttpError(500, "ArchiveDamaged")
 BUSY = HttpError(503, "ServiceUnavailable", temporary=True)
 TOO_MANY = HttpError(429, "ThrottlingException", temporary=True, number=429001)
 INTERNAL = HttpError(500, "ServerError")
-METHOD_NOT_ALLOWED = 405
+NOT_FOUND, METHOD_NOT_ALLOWED = 404, 405
 BY_STATUS = {
-    404: _NOT_FOUND,
+    NOT_FOUND: _NOT_FOUND,
     METHOD_NOT_ALLOWED: HttpError(METHOD_NOT_ALLOWED, "MethodNotAllowed"),
     408: HttpError(408, "RequestTimeout"),
     413: _TOO_LARGE,

@@ -79,7 +79,7 @@ class RequestLimits:
         body = _Body(scope, receive, bytes_max=min(cost.bytes_max, self._bytes_max), seconds_max=self._seconds_max)
         await body.read(_AHEAD_BYTES)
         async with self._fairness.turn(str(caller.principal), cost.work):
-            if not cost.lines:
+            if not cost.lines and body.ahead:
                 await body.read(math.inf)
                 # In a function of its own: the joined body is not kept while the handler runs.
                 await _check_body(body.ahead, cost, names=scope["path"].startswith("/v1/"))

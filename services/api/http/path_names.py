@@ -4,10 +4,10 @@ from typing import Annotated, Any
 
 from fastapi import Path
 
+from events.fleet.deployment_status import STATUSES
 from events.member_names import camel_case
 from events.readiness.catalogue import BY_ID
 from events.rollout.events import RecordedCounts
-from events.stored_projection.partition_reader import STATUSES
 
 DEVICE = "1 to 128 ASCII letters, digits and - : . + % _ # * ? ! ( ) , = @ ; $ '"
 DEPLOYMENT = "1 to 128 lower-case ASCII letters, digits and - + % _ * ! '"

@@ -1,11 +1,13 @@
 """The route of a request, found before its body is read, without trying all routes one by one."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import msgspec
 from fastapi.routing import RouteContext, iter_route_contexts
 from starlette.routing import BaseRoute
+from starlette.types import ASGIApp
 
 from services.api.http.access import REGISTRY_READ, REGISTRY_WRITE, Access, access_of
 from services.api.http.request_costs import READ, WRITE, Cost
@@ -21,10 +23,18 @@ class RoutesUndeclared(Exception):
         super().__init__(f"every route declares its access (services/api/http/access.py): {'; '.join(problems)}")
 
 
-class RouteMatch(msgspec.Struct, frozen=True):
-    """A request's route, and the device and module that its path names.
+class RouteHandler(msgspec.Struct, frozen=True):
+    """The framework's route, and what runs its dependencies and its handler."""
 
-    `exists` is false if no route has the path and the method: the request is authorized, and answered with 404 or 405.
+    route: BaseRoute
+    app: ASGIApp
+
+
+class RouteMatch(msgspec.Struct, frozen=True):
+    """A request's route, and the variables of its path.
+
+    `exists` is false if no route has the path and the method: the request is authorized, and answered with 405 if
+    `path_exists`, or 404.
     """
 
     method: str
@@ -33,6 +43,9 @@ class RouteMatch(msgspec.Struct, frozen=True):
     device_id: str | None = None
     module_id: str | None = None
     exists: bool = True
+    path_exists: bool = True
+    path_params: Mapping[str, Any] = {}
+    handler: RouteHandler | None = None
 
     def cost(self, query: bytes) -> Cost:
         """The limits of the request."""
@@ -47,6 +60,7 @@ class _Route(msgspec.Struct, frozen=True):
     methods: frozenset[str]
     path: re.Pattern[str]
     access: Access
+    handler: RouteHandler
 
 
 class RouteIndex:
@@ -64,7 +78,8 @@ class RouteIndex:
             access = access_of(context.original_route)
             problems += (f"{' '.join(sorted(methods))} {path} {problem}" for problem in _problems(context, access))
             if access is not None:
-                self._routes.setdefault(_head(path), []).append(_Route(methods, context.path_regex, access))
+                handler = RouteHandler(context.original_route, context.app)
+                self._routes.setdefault(_head(path), []).append(_Route(methods, context.path_regex, access, handler))
         if problems:
             raise RoutesUndeclared(problems)
 
@@ -82,12 +97,16 @@ class RouteIndex:
                 continue
             names, exists = fields.groupdict(), method in route.methods
             device_id, module_id = names.get("device_id"), names.get("module_id")
-            match = RouteMatch(method, path, route.access, device_id, module_id, exists=exists)
             if exists:
-                return match
+                return RouteMatch(
+                    method, path, route.access, device_id, module_id, path_params=names, handler=route.handler
+                )
+            match = RouteMatch(method, path, route.access, device_id, module_id, exists=False)
             fitting.append((("GET" in route.methods) is reads, match))
         if not fitting:
-            return RouteMatch(method, path, Access(REGISTRY_READ if reads else REGISTRY_WRITE), exists=False)
+            return RouteMatch(
+                method, path, Access(REGISTRY_READ if reads else REGISTRY_WRITE), exists=False, path_exists=False
+            )
         return next((match for is_alike, match in fitting if is_alike), fitting[0][1])
 
     def methods(self, path: str) -> list[str]:

@@ -225,7 +225,8 @@ def _answers(
     ]
     in_twins = context.fleet_projection.twins(*of_modules, within=reach_of(request)) if of_modules else {}
     # Workers count metrics over the whole fleet. A caller with a scope must not learn how many devices are outside.
-    counted = context.fleet_projection.metrics() if caller.scope is None else {}
+    metrics_of = {name: document.metrics for name, (document, _) in seen.items()}
+    counted = context.fleet_projection.metrics(metrics_of) if caller.scope is None else {}
     answers = []
     for name, (document, counts) in seen.items():
         queries, counts_of_twins = _queries(name, document), in_twins.get(name, counts)

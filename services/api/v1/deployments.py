@@ -6,11 +6,12 @@ from typing import Annotated, Any, Self, get_args
 from fastapi import Header, Query, Request
 from msgspec import UNSET, UnsetType
 
-from events.deployment.advice import Advice
+from events.deployment.advice import OUTRANKED, Advice
 from events.deployment.commands import ChangeAdmission, CreateDeployment, ScheduleDeployment, UpdateDeployment
 from events.deployment.errors import ScheduleForbidden, ScheduleInvalid
 from events.deployment.events import Admission, Ended, Everyone, Kept, NotStarted, Schedule
 from events.deployment.state import DeploymentDocument, etag_of
+from events.fleet.deployment_status import STATUSES
 from events.log.fleet_documents import rollouts_of
 from events.manifest.document import KIND_NAMES, KindName, in_modern_form
 from events.projection_store.series import SAMPLES_MAX, Sample, SeriesStore
@@ -23,7 +24,6 @@ from events.rollout.rollout_text import admission_text
 from events.rollout.state import RolloutDocument, RolloutState
 from events.rollout.times import TimeUnreadable, local_time, read_time
 from events.secrets.references import extract, mask
-from events.stored_projection.partition_reader import STATUSES
 from services.api.context.deployments import deployment_of, deployment_seen, deployments_seen
 from services.api.context.pages import DevicePage, PageInQuery, page
 from services.api.context.request import author_of, caller_of, context_of, reach_of, write
@@ -266,7 +266,9 @@ def _targeted_now(request: Request, name: str, advice: Iterable[Advice]) -> tupl
         return None, list(advice)
     # A layer at or below a base matters only if a device has both. Commands are decided without the projections, so that
     # advice is given for every such base.
-    relevant = [item for item in advice if item.rule != "layer-not-above-base" or targeting.meet(name, item.about)]
+    advice = tuple(advice)
+    meeting = targeting.meeting(name, [item.about for item in advice if item.rule == OUTRANKED])
+    relevant = [item for item in advice if item.rule != OUTRANKED or item.about in meeting]
     return targeted, [*relevant, *targeting.advice(name, document, targeted, within=within)]
 
 

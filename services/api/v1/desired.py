@@ -1,6 +1,7 @@
 """`/v1/devices/{id}/desired`: a device's desired properties as soon as they change, and its acknowledgement of them."""
 
 import asyncio
+import contextlib
 import re
 import time
 from collections import OrderedDict
@@ -31,6 +32,7 @@ from services.api.v1.router import v1_router
 
 router = v1_router()
 WAIT_SECONDS_MAX = 300.0
+NO_CHANGE = 204
 DEVICES_REMEMBERED_MAX = 100_000
 _VERSION = re.compile(r"([0-9]{1,16})(?:\.([0-9]{1,10}))?")
 
@@ -77,7 +79,7 @@ class DesiredProperties(AnswerBody):
     device: DevicePart | UnsetType = UNSET
 
 
-@router.get("/devices/{device_id}/desired", responses={204: {"description": "The version has not changed."}})
+@router.get("/devices/{device_id}/desired", responses={NO_CHANGE: {"description": "The version has not changed."}})
 @Access(TWIN_READ, own=True, scope="device", at=True, cost=NO_WORK)
 async def desired(
     request: Request,
@@ -95,11 +97,8 @@ async def desired(
     if device_version is not None:
         await _acknowledge(request, assignment, device_version)
         if wait:
-            await _wait(request, assignment, device_version, seconds=wait)
-    caller = caller_of(request)
-    if caller.scope is not None and not await in_turn(request, context_of(request).reaches, caller.scope, device_id):
-        raise DeviceNotFound(device_id)  # The device left the scope during the wait.
-    return await in_turn(request, _desired, request, device_id, device_version, is_own=caller.device_id is not None)
+            return await _after_wait(request, assignment, device_version, seconds=wait)
+    return await in_turn(request, _desired, request, device_id, device_version)
 
 
 def _assignment(request: Request, device_id: str) -> StoredDevice:
@@ -133,35 +132,52 @@ async def _acknowledge(request: Request, assignment: StoredDevice, device_versio
         written.popitem(last=False)
 
 
-async def _wait(request: Request, assignment: StoredDevice, device_version: DesiredVersion, *, seconds: float) -> None:
-    """Wait until a device's version is another one, at most some seconds."""
-    context, until = context_of(request), time.monotonic() + seconds
+async def _after_wait(
+    request: Request, assignment: StoredDevice, device_version: DesiredVersion, *, seconds: float
+) -> JsonAnswer[DesiredProperties] | Response:
+    """The answer once a device's version is another one, or after some seconds; at once if the client leaves."""
+    until = time.monotonic() + seconds
     waiting: WaitingDevices = request.app.state.waiting
-    partition = partition_of(assignment.device_id, context.log.partitions)
+    partition = partition_of(assignment.device_id, context_of(request).log.partitions)
     with waiting.registered(partition, assignment.ordinal) as event:
-        while not waiting.ended and (left := until - time.monotonic()) > 0:
-            # Cleared before the read: a change that arrives after the read sets the event again (decision 0013).
-            event.clear()
-            if DesiredVersion.of(await in_turn(request, _assignment, request, assignment.device_id)) != device_version:
-                return
-            try:
-                await asyncio.wait_for(event.wait(), left)
-            except TimeoutError:
-                return
+        leaving = asyncio.ensure_future(_client_left(request))
+        leaving.add_done_callback(lambda _: event.set())
+        try:
+            while True:
+                # Cleared before the read: a change that arrives after the read sets the event again (decision 0013).
+                event.clear()
+                answer = await in_turn(request, _desired, request, assignment.device_id, device_version)
+                left = until - time.monotonic()
+                if answer.status_code != NO_CHANGE or waiting.ended or leaving.done() or left <= 0:
+                    return answer
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(event.wait(), left)
+                if leaving.done():
+                    return answer
+        finally:
+            leaving.cancel()
+
+
+async def _client_left(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def _desired(
-    request: Request, device_id: str, device_version: DesiredVersion | None, *, is_own: bool
+    request: Request, device_id: str, device_version: DesiredVersion | None
 ) -> JsonAnswer[DesiredProperties] | Response:
+    caller = caller_of(request)
+    if caller.scope is not None and not context_of(request).reaches(caller.scope, device_id):
+        raise DeviceNotFound(device_id)  # The device left the scope during the wait.
     context = context_of(request)
     effective = existing(device_id, context.fleet_projection.effective(device_id))
     version = DesiredVersion.of(effective)
     if version == device_version:
-        return Response(status_code=204)
+        return Response(status_code=NO_CHANGE)
     twin_sections = context.twins.desired_sections(effective)
     sections: Any = {name: section.desired for name, section in twin_sections.items()}
     # Only the device itself gets secrets in plain: its modules need them, and no other caller does.
-    if is_own and context.point_in_time is None:
+    if caller.device_id is not None and context.point_in_time is None:
         # `***` in place of an erased secret: the device would otherwise get none of its properties, and keep the old ones.
         revealed = context.vault.opened.reveal_left(sections, instead=MASK)
         if revealed is not sections:

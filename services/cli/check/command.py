@@ -94,7 +94,6 @@ def check(
         if write_baseline_to and not unreadable:
             write_baseline(write_baseline_to, checked)
     except InputUnreadable as error:
-        # Handled here, because `services.cli.exits` imports Redis, which a check in a build pipeline does not need.
         complain_of(error)
         raise typer.Exit(UNREADABLE) from error
     fixed_input = next(

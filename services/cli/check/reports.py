@@ -121,7 +121,7 @@ def as_json(files: CheckResult) -> str:
 
 def as_sarif(all_files: CheckResult) -> str:
     """One SARIF run. Waived findings are suppressed, findings of the baseline are `unchanged`."""
-    from importlib.metadata import version  # noqa: PLC0415 - slow, and used here alone
+    from importlib.metadata import version
 
     files = all_files.checked
     results = [_result(checked, finding) for checked in files for finding in checked.report.findings]

@@ -1,0 +1,87 @@
+"""A batch of events between its decision and the answer of the log."""
+
+from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
+
+from events.log.errors import LogUnavailable
+from events.log.port import Chunk, Conflicted
+from events.producer.errors import Sent
+
+PAUSE_SECONDS = 0.05
+PAUSE_SECONDS_MAX = 2.0
+
+Pending = tuple[int, Sent]
+"""A command with its number among the commands sent."""
+
+
+class AppendInFlight:
+    """A batch of events that a producer has decided; `begin` sends it, and `chunks` waits for the answer."""
+
+    def __init__(
+        self,
+        send: Callable[[], Callable[[], tuple[Chunk, ...]]],
+        authors: Sequence[Pending],
+        subjects: AbstractSet[str],
+    ) -> None:
+        """`send` begins the append; the same batch every time. `authors` has the command of each event.
+
+        `subjects` are what the commands were decided on and may change.
+        """
+        self._send, self._is_settled = send, False
+        self._answers: Callable[[], tuple[Chunk, ...]] | None = None
+        self.authors, self.subjects = authors, subjects
+        self.commands = dict(authors)
+        """The commands by their numbers."""
+
+    def begin(self) -> None:
+        """Send the batch, and do not wait. An error of Redis is raised by `chunks`."""
+        try:
+            self._answers = self._send()
+        except LogUnavailable as error:
+            self._answers = _raising(error)
+
+    def chunks(self, *, attempts: int, pause: Callable[[float], None]) -> tuple[Chunk, ...]:
+        """Wait for the answer; while Redis does not answer, send the same batch again.
+
+        Raises:
+            LogUnavailable: Redis did not answer in several attempts.
+            Fenced: as `Log.append`.
+        """
+        self._is_settled, pause_seconds = True, PAUSE_SECONDS
+        for attempt in range(1, attempts + 1):
+            try:
+                answers, self._answers = self._answers or self._send(), None
+                return answers()
+            except LogUnavailable:
+                if attempt == attempts:
+                    raise
+                pause(pause_seconds)
+                pause_seconds = min(2 * pause_seconds, PAUSE_SECONDS_MAX)
+        raise AssertionError
+
+    def chunks_unless_settled(self) -> tuple[Chunk, ...]:
+        """The chunks, if nobody has asked for them and Redis answers; after an error that ends the producer's work."""
+        if self._is_settled:
+            return ()
+        try:
+            return self.chunks(attempts=1, pause=lambda _: None)
+        except Exception:  # noqa: BLE001 - the error that ended the work is the one to report
+            return ()
+
+    def in_conflict(self, chunks: Sequence[Chunk]) -> list[Pending]:
+        """The commands that have to be decided again, in order."""
+        return list(
+            {
+                self.authors[index][0]: self.authors[index]
+                for chunk in chunks
+                if isinstance(chunk, Conflicted)
+                for index in chunk.indices
+            }.values()
+        )
+
+
+def _raising(error: LogUnavailable) -> Callable[[], tuple[Chunk, ...]]:
+    def answers() -> tuple[Chunk, ...]:
+        raise error
+
+    return answers

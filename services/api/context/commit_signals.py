@@ -1,0 +1,105 @@
+"""Signals that a stream of the log or of assignment changes has grown: Redis publishes one with each commit."""
+
+import asyncio
+import contextlib
+import re
+import threading
+import time
+from collections.abc import Iterator
+
+from events.log.connect import Client, answering
+from events.log.keys import FLEET
+from events.processes.postponed import Postponed
+
+COMMITS, APPENDS = "{*}:assignments", "{*}:log"
+"""Patterns of the channels, which have the names of the streams (commit.lua, append.lua)."""
+
+READ_AGAIN_SECONDS = 2.0
+"""How long a consumer relies on signals. A Redis user without the permission to publish sends none."""
+
+_RETRY_SECONDS, _PAUSE_SECONDS = 0.5, 0.005
+_STREAM = re.compile(rb"\{(?:p([0-9]+)|fleet)\}:")
+
+
+class CommitSignals:
+    """Listens in a thread, on a connection of its own, while there is a reason to; otherwise it does nothing at all."""
+
+    def __init__(self, client: Client, *, partitions: int, patterns: tuple[str, ...]) -> None:
+        """`patterns` are of `COMMITS` and `APPENDS`."""
+        self._client, self._patterns = client, patterns
+        self._all = frozenset(range(FLEET, partitions))
+        self._listeners, self._is_needed = 0, threading.Event()
+        self._streams, self._news = set[int](), asyncio.Event()
+
+    @contextlib.contextmanager
+    def needed(self) -> Iterator[None]:
+        """Within the block, `next` returns. What changed since the beginning of the block is signalled."""
+        self._listeners += 1
+        self._is_needed.set()
+        try:
+            yield
+        finally:
+            self._listeners -= 1
+            if not self._listeners:
+                self._is_needed.clear()
+
+    def start(self) -> None:
+        """Begin to listen for the running event loop."""
+        loop = asyncio.get_running_loop()
+        threading.Thread(target=self._run, args=(loop,), name="commit signals", daemon=True).start()
+
+    async def next(self) -> frozenset[int]:
+        """The streams that may have grown since the last call, once there is one.
+
+        All streams after the connection was made or lost, and from time to time.
+        """
+        await self._news.wait()
+        # Those that come at the same time are read together: under load a read must not follow each commit.
+        streams, self._streams = frozenset(self._streams), set()
+        self._news.clear()
+        return streams
+
+    async def pause(self) -> None:
+        """Wait a little after a read, in which signals are collected."""
+        await asyncio.sleep(_PAUSE_SECONDS)
+
+    async def repeat(self, streams: frozenset[int]) -> None:
+        """Signal streams again after a while, because they could not be read."""
+        await asyncio.sleep(_RETRY_SECONDS)
+        self._signal(streams)
+
+    def _signal(self, streams: frozenset[int]) -> None:
+        self._streams |= streams
+        self._news.set()
+
+    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
+        # Whatever goes wrong: without this thread no device that waits would be answered before its time is over.
+        postponed = Postponed(Exception)
+        with contextlib.suppress(RuntimeError):  # The loop was closed: the process ends.
+            while self._is_needed.wait():
+                with postponed.attempt("listening for commits"):
+                    self._listen(loop)
+                if self._is_needed.is_set():
+                    loop.call_soon_threadsafe(self._signal, self._all)
+                    time.sleep(_RETRY_SECONDS)
+
+    def _listen(self, loop: asyncio.AbstractEventLoop) -> None:
+        pubsub = self._client.pubsub()  # type: ignore[no-untyped-call, unused-ignore]
+        try:
+            with answering():
+                pubsub.psubscribe(*self._patterns)
+                complete_at = 0.0
+                while self._is_needed.is_set():
+                    message = pubsub.get_message(timeout=READ_AGAIN_SECONDS)
+                    streams = self._all
+                    if message is not None and message["type"] == "pmessage" and time.monotonic() < complete_at:
+                        # Any other message confirms a subscription, also one that was made again: a change before it has no signal.
+                        match = _STREAM.match(message["channel"])
+                        if match is None:
+                            continue
+                        streams = frozenset({FLEET if match[1] is None else int(match[1])}) & self._all
+                    else:
+                        complete_at = time.monotonic() + READ_AGAIN_SECONDS
+                    loop.call_soon_threadsafe(self._signal, streams)
+        finally:
+            pubsub.close()

@@ -1,0 +1,342 @@
+"""A turn of a worker: it follows a fair share of the streams for some seconds, and projects their events as they arrive."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterable
+
+from redis.cluster import RedisCluster
+
+from events.envelope import Envelope
+from events.log.claims import CLAIM_MS, WOKEN, Claims
+from events.log.errors import LogUnavailable
+from events.log.failpoints import FailPoint, reached
+from events.log.keys import FLEET
+from events.log.port import Event
+from events.log.redis import RedisLog
+from events.log.wake import JOB_TIMEOUT_SECONDS, QueueState, WakeFailed, Waker
+from events.projection_store.port import ProjectionStore
+from events.projection_store.work_counts import WorkCounts
+from events.stored_projection.stored_partition import Checkpoint
+from workers.projector import Projector
+
+EVENTS_MAX = 1000
+"""How many events of a partition are applied before the next partition has its part."""
+
+_BULK_EVENTS = 100
+"""How many events at once are an import. Its streams are read at every look only: a commit costs as much as applying 150 events,
+and a read that returns with the first of them would make it a commit for each append."""
+
+_LOOK_SECONDS = 0.1
+"""How often a turn looks whether streams wait for a worker, and how long a wait for events lasts at most."""
+_RENEW_SECONDS = CLAIM_MS / 4000
+_SECONDS_MAX = JOB_TIMEOUT_SECONDS / 2
+_BUSY = 0.5
+"""The part of the time between two looks from which on a worker counts as busy, and gives up streams that others can take."""
+
+
+class WorkerTurn:
+    """One turn. Its claims save other workers from doing the same work; only the commits decide whose work counts."""
+
+    def __init__(
+        self,
+        log: RedisLog,
+        projections: ProjectionStore,
+        projector: Projector,
+        waker: Waker,
+        claims: Claims,
+        *,
+        seconds: float,
+        is_stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """A turn that ends `seconds` after the last event, or when `is_stopped` is true; at the latest after half a job's time."""
+        self._log, self._projections, self._projector, self._waker = log, projections, projector, waker
+        self._seconds, self._is_stopped = seconds, is_stopped
+        self._claims, self._work_counts = claims, WorkCounts(log.client)
+        # The claimed streams. Of each partition, the position up to which its events are read or applied.
+        self._follows_fleet, self._fleet_seen, self._at = False, 0, dict[int, int]()
+        # Claimed partitions that are not followed: those that `Projector.drain` has to load or to examine next, and blocked ones.
+        # Those to drain are in the order in which they wait.
+        self._to_drain, self._blocked = dict[int, None](), set[int]()
+        self._share = log.partitions
+        # Streams that wait for a worker. If they still do at the next look, this turn takes them.
+        self._waiting = set[int]()
+        # The head and the position of each stream at the last renewal.
+        self._compared: dict[int, tuple[int, int]] = {}
+        self._has_given_up = self._is_import = False
+        self._busy_seconds = 0.0
+        # Of the first partition that could not be loaded or projected.
+        self._failure: Exception | None = None
+
+    def run(self) -> None:
+        """Follow the streams until the turn ends; wakes the workers again if events came in it, or came too late for it.
+
+        Raises:
+            LogUnavailable: Redis did not answer. The claims expire, and the reconciler wakes the workers.
+            Exception: a partition failed. The turn went on with the others.
+        """
+        try:
+            self._follow()
+        except LogUnavailable:
+            if isinstance(self._log.client, RedisCluster):
+                self._drain_reachable()
+            raise
+        if self._failure is not None:
+            raise self._failure
+
+    def _follow(self) -> None:
+        if not self._take_share():
+            return
+        reached(FailPoint.TURN_CLAIMED)
+        started = active = looked = renewed = time.monotonic()
+        while True:
+            if self._is_import and not self._to_drain:
+                time.sleep(_LOOK_SECONDS)
+            news = self._read(wait_seconds=0.0 if self._to_drain else _LOOK_SECONDS)
+            woke = time.monotonic()
+            if self._project(news):
+                active = woke
+            now = time.monotonic()
+            self._busy_seconds += now - woke
+            is_active = now - active < self._seconds or active == woke
+            if self._is_stopped() or not is_active or now - started >= min(6 * self._seconds, _SECONDS_MAX):
+                break
+            if now - renewed >= _RENEW_SECONDS:
+                renewed = now
+                self._renew()
+            if now - looked >= _LOOK_SECONDS:
+                self._look(now - looked)
+                looked, self._busy_seconds = now, 0.0
+        self._leave(is_active=is_active)
+
+    def _drain_reachable(self) -> None:
+        """Project the partitions whose masters answer: all other reads of a turn need every master of a cluster."""
+        until = time.monotonic() + self._seconds
+        for number in range(self._log.partitions):
+            if self._is_stopped() or time.monotonic() >= until:
+                return
+            with contextlib.suppress(LogUnavailable):
+                self._is_drained(number, go_on=lambda: time.monotonic() < until)
+                # The next append has to wake the workers again, as this turn ends.
+                self._claims.leave([number])
+                self._claims.leave([number], holder=WOKEN)
+
+    # -- streams
+
+    @property
+    def _partitions(self) -> set[int]:
+        return {*self._at, *self._to_drain, *self._blocked}
+
+    @property
+    def _streams(self) -> set[int]:
+        return {*self._partitions, FLEET} if self._follows_fleet else self._partitions
+
+    def _count_workers(self) -> QueueState:
+        state = self._waker.state()
+        self._share = -(-self._log.partitions // max(1, state.workers))
+        return state
+
+    def _take_share(self) -> bool:
+        """Claim a fair share of the streams that no worker follows; returns whether there are any."""
+        self._count_workers()
+        holders = self._claims.holders()
+        free = [
+            number
+            for number in range(self._log.partitions)
+            if holders.get(number, WOKEN) in (WOKEN, self._claims.holder)
+        ]
+        # Woken ones wait for a worker. Of the others, those that this process has in memory need not be loaded.
+        free.sort(key=lambda number: (number not in holders, self._projector.checkpoint(number) is None))
+        self._projector.fleet.read_on()
+        self._fleet_seen = self._projector.fleet.position
+        self._take([FLEET, *free[: self._share]])
+        # An event of the fleet wakes one worker, which answers for all partitions that have to apply it.
+        is_for_all = holders.get(FLEET) == WOKEN
+        self._waiting = {number for number in free[self._share :] if is_for_all or number in holders}
+        if self._waiting:
+            self._wake_others(self._waiting)
+        return bool(self._streams)
+
+    def _take(self, streams: Iterable[int]) -> None:
+        """Claim streams, and find out where their partitions are."""
+        held = self._claims.take(streams)
+        if FLEET in held:
+            self._follows_fleet = True
+        partitions = [number for number in held if number != FLEET]
+        for number, (checkpoint, blocked) in self._projections.states(partitions).items():
+            in_memory = self._projector.checkpoint(number)
+            is_current = in_memory == checkpoint or (
+                # A partition at the fleet's head that is not in memory is loaded when its first event comes.
+                in_memory is None
+                and checkpoint != Checkpoint()
+                and checkpoint.vector.fleet == self._projector.fleet.position
+            )
+            if blocked is not None or not is_current or checkpoint.vector.fleet != self._projector.fleet.position:
+                self._to_drain[number] = None
+            else:
+                self._at[number] = checkpoint.vector.partition
+
+    def _forget(self, streams: Iterable[int]) -> None:
+        for stream in streams:
+            self._at.pop(stream, None)
+            self._to_drain.pop(stream, None)
+            self._blocked.discard(stream)
+            if stream == FLEET:
+                self._follows_fleet = False
+
+    def _renew(self) -> None:
+        """Renew the claims, and compare with the heads: no event tells that the newest ones are lost."""
+        held = self._claims.take(self._streams)
+        self._forget(self._streams - held.keys())
+        # A claim that had expired may have had another holder in between.
+        expired = {stream for stream, was_held in held.items() if not was_held}
+        self._forget(expired)
+        if expired:
+            self._take(expired)
+        heads, before = self._log.heads(), self._compared
+        self._compared = {number: (heads[number], at) for number, at in self._at.items()}
+        fleet = self._compared[FLEET] = (heads[FLEET], self._fleet_seen)
+        # Behind the head twice: the next event of the fleet is missing, and no read will bring it.
+        if heads[FLEET] < self._fleet_seen or (heads[FLEET] > self._fleet_seen and before.get(FLEET) == fleet):
+            self._fleet_seen = heads[FLEET]
+            self._drain_later(self._partitions)
+        self._drain_later(
+            number
+            for number, pair in self._compared.items()
+            if number != FLEET and pair[0] != pair[1] and before.get(number) == pair
+        )
+        # A partition whose tail was lost goes on when it is restored.
+        for number in sorted(self._blocked):
+            self._drain(number)
+        self._count_work()
+
+    def _drain_later(self, partitions: Iterable[int]) -> None:
+        for number in list(partitions):
+            self._forget([number])
+            self._to_drain[number] = None
+
+    def _look(self, seconds: float) -> None:
+        """Take streams that wait for a worker and get none, or give up some that another worker could take."""
+        with contextlib.suppress(WakeFailed):
+            state, holders = self._count_workers(), self._claims.holders()
+            others = set(self._claims.streams) - self._streams
+            free = {stream for stream in others if holders.get(stream, WOKEN) == WOKEN}
+            # Workers that are registered and dead, or stopped, take none. A job that waits says that all others are busy.
+            overdue = self._waiting & free
+            self._waiting = {stream for stream in free if stream in holders or state.waiting}
+            if overdue:
+                self._take(overdue)
+                self._waiting -= overdue
+                return
+            following = {holder for holder in holders.values() if holder not in (WOKEN, self._claims.holder)}
+            partitions = sorted(self._partitions)
+            is_busy = self._busy_seconds > _BUSY * seconds
+            if (
+                is_busy
+                and len(partitions) > self._share
+                and state.workers - len(following) > 1
+                and not self._has_given_up
+            ):
+                # Once in a turn: if nobody takes them, this turn takes them back, and keeps them.
+                self._has_given_up = True
+                given_up = partitions[self._share :]
+                self._forget(given_up)
+                self._claims.leave(given_up)
+                self._wake_others(given_up)
+
+    def _leave(self, *, is_active: bool) -> None:
+        streams = self._streams
+        self._count_work()
+        self._claims.leave(streams)
+        reached(FailPoint.TURN_LEFT)
+        # An append that found the claim woke nobody, so the streams are read once more after it is gone.
+        late = {*self._to_drain, *self._read(wait_seconds=0.0)}
+        if late or is_active:
+            self._wake_others(late, streams)
+            reached(FailPoint.TURN_REQUEUED)
+
+    def _wake_others(self, waiting: Iterable[int], streams: Iterable[int] = ()) -> None:
+        """Wake the workers for streams that wait for one, and have them look at others."""
+        self._claims.mark_woken(waiting)
+        # The reconciler finds what no worker was woken for.
+        with contextlib.suppress(WakeFailed):
+            self._waker.wake((*waiting, *streams))
+
+    # -- events
+
+    def _read(self, *, wait_seconds: float) -> dict[int, list[Envelope[Event]] | None]:
+        after = {**self._at, FLEET: self._fleet_seen}
+        return self._log.follow(after, limit=EVENTS_MAX, milliseconds=round(1000 * wait_seconds))
+
+    def _project(self, news: dict[int, list[Envelope[Event]] | None]) -> bool:
+        """Apply and commit news; returns whether anything was committed."""
+        due, sizes = set(news), [len(events) for events in news.values() if events]
+        self._is_import = sum(sizes) >= _BULK_EVENTS and max(sizes) < EVENTS_MAX
+        if FLEET in news:
+            self._read_fleet(news.pop(FLEET))
+            due = {*self._at}
+            self._drain_later(self._blocked)
+        ready: dict[int, list[Envelope[Event]]] = {}
+        for number in due:
+            events = news.get(number, [])
+            if events is None or self._projector.checkpoint(number) is None:
+                self._drain_later([number])
+            else:
+                ready[number] = events
+        advanced = self._projector.advance(ready)
+        self._at.update(advanced)
+        self._drain_later(ready.keys() - advanced.keys())
+        # One at a time, as loading a large partition takes seconds and the others have news meanwhile.
+        return self._drain(next(iter(self._to_drain))) or bool(advanced) if self._to_drain else bool(advanced)
+
+    def _read_fleet(self, envelopes: list[Envelope[Event]] | None) -> None:
+        fleet = self._projector.fleet
+        # `drain` may have read some of them.
+        unread = [envelope for envelope in envelopes or () if envelope.position > fleet.position]
+        if unread and unread[0].position == fleet.position + 1:
+            fleet.put(unread)
+        elif unread or envelopes is None:
+            # The next event cannot be read, or was not yet: operators decide about it by a later one.
+            self._fleet_seen = self._log.head(FLEET)
+            fleet.read_on()
+        self._fleet_seen = max(self._fleet_seen, fleet.position)
+        if fleet.position < self._fleet_seen:
+            # `drain` applies what is before the event that cannot be read, and marks the partition.
+            self._drain_later(self._partitions)
+        if self._follows_fleet:
+            # Partitions that no worker follows: this turn answers for them.
+            holders = self._claims.holders()
+            unfollowed = {number for number in range(self._log.partitions) if number not in holders}
+            room = max(0, self._share - len(self._partitions))
+            taken = sorted(unfollowed, key=lambda number: self._projector.checkpoint(number) is None)[:room]
+            self._take(taken)
+            if left := unfollowed - set(taken):
+                self._wake_others(left)
+
+    def _drain(self, number: int) -> bool:
+        """Load or examine a partition, and project one batch of it; returns whether anything was committed."""
+        is_done = self._is_drained(number, go_on=lambda: False)
+        checkpoint = self._projector.checkpoint(number)
+        self._forget([number])
+        if checkpoint is not None:
+            self._at[number] = checkpoint.vector.partition
+        elif is_done:
+            self._blocked.add(number)
+        else:
+            # Another worker committed it first.
+            self._to_drain[number] = None
+        return not is_done
+
+    def _is_drained(self, number: int, *, go_on: Callable[[], bool]) -> bool:
+        """As `Projector.drain`. A partition that fails waits like a blocked one, so that the others of this turn go on."""
+        try:
+            return self._projector.drain(number, go_on=go_on)
+        except LogUnavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 - a fault of one partition must not stop all others
+            self._failure = self._failure or error
+            return True
+
+    def _count_work(self) -> None:
+        # Counts are for metrics only; a turn must not fail for them.
+        with contextlib.suppress(LogUnavailable):
+            self._work_counts.add(min(self._partitions, default=0), self._projector.work.take())

@@ -57,14 +57,19 @@ class Partition(PartitionState):
         Raises:
             CannotApply: an event does not follow from the state, which is unusable afterwards.
         """
-        ordinal_of = self.directory.ordinal_of
+        ordinal_of, patch_tags = self.directory.ordinal_of, self.index.patch_tags
         position, at = self.vector.partition, self.at
         for envelope in events:
             event, subject = envelope.event, envelope.subject
             assert envelope.position == position + 1
             ordinal = ordinal_of.get(subject)
             try:
-                if ordinal is not None:
+                # Most events of a fleet are of this kind; by `_apply_device` alone they take a third longer.
+                if ordinal is not None and type(event) is TwinPatched and event.desired is None:
+                    if event.tags is not None and patch_tags(ordinal, event.tags):
+                        self._changes.touched.add(ordinal)
+                    self.twin_versions[ordinal] = envelope.version
+                elif ordinal is not None:
                     self._apply_device(ordinal, subject, event, envelope)
                 elif type(event) is DeviceRegistered:
                     self._register(subject, event, envelope.version)
@@ -75,7 +80,7 @@ class Partition(PartitionState):
             except Exception as error:
                 # Whatever is wrong with an event must block this partition visibly and not crash the worker of all.
                 raise CannotApply(envelope.position, subject, f"{type(error).__name__}: {error}") from error
-            position = envelope.position
+            position += 1
             at = max(at, envelope.at)
         self.vector = Vector(position, self.vector.fleet)
         self.at = at

@@ -115,10 +115,12 @@ class Index:
             if column is None:
                 continue
             noted = column.noted
-            # Each ordinal has one value at a time. So if all that are noted fit into the budget, it cannot be exceeded in between,
-            # and which tags are over it does not depend on when a batch is resolved.
+            # Each ordinal has one value at a time. So if as many new values as there are noted ordinals fit into the budget, it
+            # cannot be exceeded in between, and which tags are over it does not depend on when a batch is resolved.
             if type(value) is not dict and (
-                len(column.numbers) + len(noted) < CARDINALITY_BUDGET or child.path in self.over_budget
+                len(column.numbers) + len(noted) < CARDINALITY_BUDGET
+                or value_key(value) in column.numbers
+                or child.path in self.over_budget
             ):
                 if not noted:
                     self._dirty_columns.add(child.path)

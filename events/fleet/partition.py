@@ -30,6 +30,7 @@ from events.fleet.deployments import CONTENT_KEY, DeploymentChange, deployment_o
 from events.fleet.errors import CannotApply
 from events.fleet.index import DEVICE_ID
 from events.fleet.metrics import PartitionMetrics
+from events.fleet.packed import PAGE_ITEMS
 from events.fleet.state import PartitionState
 from events.fleet.targets import AppliedChanges, Planned
 from events.query.tree import Path
@@ -169,9 +170,9 @@ class Partition(PartitionState):
 
     def _register(self, device_id: str, event: DeviceRegistered, version: int) -> None:
         ordinal = self.directory.register(device_id, edge=event.edge, enabled=event.enabled)
-        count = ordinal + 1
-        for packed in (self.assignment_of, self.moved_by, self.twin_versions, self.hand_written, self.answers):
-            packed.reserve(count)
+        if ordinal % PAGE_ITEMS == 0:
+            for packed in (self.assignment_of, self.moved_by, self.twin_versions, self.hand_written, self.answers):
+                packed.reserve(ordinal + 1)
         self.twin_versions[ordinal] = version
         self.children.put(ordinal, event.parent_scope or "")
         self._changes.renewed.add(ordinal)

@@ -16,7 +16,7 @@ from events.log.chunks import Piece, split
 from events.log.claims import WOKEN_MS
 from events.log.codec import decode_entry, type_of
 from events.log.connect import Client, Entries, answering, position_of
-from events.log.entries import in_stream
+from events.log.entries import RawEntry, in_stream
 from events.log.errors import Fenced, LogLostItsTail, UnreadableEvent
 from events.log.exchange import Command, Exchange
 from events.log.failpoints import FailPoint, reached
@@ -245,23 +245,31 @@ class RedisLog(Log):
 
     @override
     def position_at(self, stream: int, at: int) -> int:
-        oldest = in_stream(self.client, name(stream), after=0, limit=1)
-        if not oldest:
+        oldest = self._timed(stream, 1)
+        if oldest is None:
             return 0
         # Binary search: the script raises each time to the previous one, so times never fall.
-        low, high = oldest[0].position - 1, self.head(stream)
-        if low and at < oldest[0].at and self._streams.refresh(name(stream)):
+        low, high = oldest.position - 1, self.head(stream)
+        if low and at < oldest.at and self._streams.refresh(name(stream)):
             return self._streams.archived_at(name(stream), at)
         while low < high:
             middle = (low + high + 1) // 2
-            entry = in_stream(self.client, name(stream), after=middle - 1, limit=1)
-            if entry and entry[0].position != middle:
+            timed = self._timed(stream, middle)
+            if timed is not None and timed.position != middle and self._streams.refresh(name(stream)) >= middle:
                 return self.position_at(stream, at)  # The archive mover trimmed the stream during the search.
-            if entry and entry[0].at <= at:
-                low = middle
+            if timed is not None and timed.at <= at:
+                low = timed.position
             else:
                 high = middle - 1
         return low
+
+    def _timed(self, stream: int, position: int) -> RawEntry | None:
+        """The first entry in Redis from a position on that has a time: an operator can skip one that is damaged or deleted."""
+        while entries := in_stream(self.client, name(stream), after=position - 1, limit=1):
+            if entries[0].fields.get(b"at", b"").isdigit():
+                return entries[0]
+            position = entries[0].position + 1
+        return None
 
 
 def _polled(client: RedisCluster, ids: Mapping[str, str], *, limit: int, milliseconds: int) -> list[Any]:

@@ -1,5 +1,6 @@
 """What a Redis Cluster requires of its clients while slots move between its servers: redirections, and scans."""
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -66,20 +67,21 @@ class ClusterClient(RedisCluster):
         return pipe
 
     @override
-    def command(self) -> Any:
+    def command(self, **kwargs: Any) -> dict[str, dict[str, Any]]:
         """The commands of a master, of the first that answers.
 
         redis-py reads them while it connects, and from the master of the first slot alone: no process would start while that one
         is lost.
         """
-        primaries = self.get_primaries()  # type: ignore[no-untyped-call]
-        for number, node in enumerate(primaries, 1):
-            try:
-                return self.execute_command("COMMAND", target_nodes=node)  # type: ignore[no-untyped-call]
-            except (Disconnected, TimedOut):
-                if number == len(primaries):
-                    raise
-        return {}
+        *masters, last = self.get_primaries()  # type: ignore[no-untyped-call]
+        for master in masters:
+            with contextlib.suppress(Disconnected, TimedOut):
+                return self._commands(master)
+        return self._commands(last)
+
+    def _commands(self, node: ClusterNode) -> dict[str, dict[str, Any]]:
+        commands: dict[str, dict[str, Any]] = self.execute_command("COMMAND", target_nodes=node)  # type: ignore[no-untyped-call]
+        return commands
 
     def owner(self, key: str) -> Redis:
         """A client of the server that has the slot of a key now; it does not follow redirections."""

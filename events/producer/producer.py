@@ -271,7 +271,7 @@ class Producer:
     def _record(self, event: BlockResolved | BlockRetried | SecretsErased) -> None:
         chunks: tuple[Chunk, ...] = ()
         while not chunks or isinstance(chunks[0], Conflicted):
-            (stored,) = self._answered(lambda: self._log.load([LOG_SUBJECT], fleet=True))
+            (stored,) = self._loaded(lambda: self._log.load([LOG_SUBJECT], fleet=True))
             if self._key is not None and self._key.counts(self._log, FLEET, [0]) != [0]:
                 return
             append = self._decided(
@@ -293,7 +293,7 @@ class Producer:
         self._wake(streams_to_wake(chunks))
         return chunks
 
-    def _answered(self, call: Callable[[], T]) -> T:
+    def _loaded(self, call: Callable[[], T]) -> T:
         return until_answered(call, attempts=self._attempts, pause=self._pause)
 
     def _with_id(self, number: int, events: Iterable[Proposed]) -> Sequence[Proposed]:
@@ -348,7 +348,7 @@ class Producer:
                     pending, append = self._settled(append, progress) + pending, None
                     continue
                 now, later, subjects = _one_each(pending, in_flight)
-                state = self._answered(partial(load, self._log, [command for _, command in now]))
+                state = self._loaded(partial(load, self._log, [command for _, command in now]))
                 if append is not None and not in_flight.isdisjoint(state[False]):
                     # A parent of a device is in flight, which only the device's document or its command's scope names.
                     pending, append = self._settled(append, progress) + pending, None

@@ -156,6 +156,8 @@ def _choices(stop: Stop, entry: StoppedEntry | None) -> tuple[StopChoice, ...]:
         "restore the missing events: from a replica, or with `twinfold restore` from a backup into an empty system",
         "a restore returns to the time of the backup: everything acknowledged after it is lost",
     )
+    if not stop.position:
+        return (StopChoice(None, "rebuild the projections from the events", "the partition goes on; nothing is lost"),)
     if not stop.decidable:
         goes_on = StopChoice(
             None,

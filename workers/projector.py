@@ -7,6 +7,7 @@ from functools import partial
 
 import msgspec
 import structlog
+from msgspec import UNSET
 
 from events.envelope import Envelope, Vector, event_digest
 from events.fleet.assignments import AssignmentChange, MergeCache
@@ -222,7 +223,7 @@ class Projector:
             LogLostItsTail: it has none there, or another one.
         """
         position = stored.vector.partition
-        if not stored.own_event or position in self.fleet.skipped(number):
+        if stored.own_event is UNSET or position in self.fleet.skipped(number):
             return
         try:
             envelopes = self._log.read(number, after=position - 1, limit=1) or self._log.read(

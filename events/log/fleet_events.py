@@ -5,6 +5,7 @@ from array import array
 from collections.abc import Iterator, Sequence
 from typing import Any, overload
 
+from msgspec import UNSET, UnsetType
 from typing_extensions import override
 
 from events.access.events import SecretsRead
@@ -175,15 +176,18 @@ class FleetEventReader:
         """Whether the next event cannot be read, and is not skipped."""
         return self._stopped is not None
 
-    def check(self, position: int, digest: str) -> None:
+    def check(self, position: int, digest: str | UnsetType) -> None:
         """Check that projections which applied the event of this digest at `position` follow from this log.
 
         Raises:
             LogLostItsTail, UnreadableEvent: the log has no such event, or another one.
         """
         self.upto(position, after=position)
-        # A digest is missing at position 0.
-        if digest and position not in self.skipped(FLEET) and event_digest(self._events[position - 1]) != digest:
+        if (
+            digest is not UNSET
+            and position not in self.skipped(FLEET)
+            and event_digest(self._events[position - 1]) != digest
+        ):
             raise TailReplaced(name(FLEET), position)
 
     def between(self, after: int, upto: int | None = None) -> Sequence[Envelope[Any]]:

@@ -73,8 +73,8 @@ class Checkpoint(msgspec.Struct, frozen=True):
     """The number of writes to desired properties by hand; waiting devices are notified when it changes."""
     rebuilt: int | UnsetType = UNSET
     """The number of rebuilds that replaced the stored form; copies of an earlier form are invalid."""
-    own_event: str = ""
-    fleet_event: str = ""
+    own_event: str | UnsetType = UNSET
+    fleet_event: str | UnsetType = UNSET
     """The digests of the last events applied (`event_digest`), without which a position that was lost and given to another
     event would look the same."""
 

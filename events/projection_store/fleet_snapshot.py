@@ -71,7 +71,7 @@ class FleetSnapshotReader:
     @property
     def position(self) -> tuple[object, ...]:
         """What the last refresh read; while it is equal, so is every fleet snapshot of the same rollout."""
-        return self.lagging, {number: reading.vector for number, reading in self._readings.items()}
+        return self.lagging, {number: reading.checkpoint for number, reading in self._readings.items()}
 
     def heads(self) -> dict[int, int]:
         """The heads of all streams."""
@@ -84,8 +84,9 @@ class FleetSnapshotReader:
             LogUnavailable: the projections cannot be read.
         """
         states = self._projections.states(range(self._log.partitions))
-        vectors = {number: reading.vector for number, reading in self._readings.items()}
-        moved = [number for number, (checkpoint, _) in states.items() if checkpoint.vector != vectors.get(number)]
+        # Not the vectors: a rebuild mends what was damaged at the same vector.
+        checkpoints = {number: reading.checkpoint for number, reading in self._readings.items()}
+        moved = [number for number, (checkpoint, _) in states.items() if checkpoint != checkpoints.get(number)]
         if moved:
             stored_partitions = self._projections.read_each(moved, hashes=_HASHES, arrays=STATUS_ARRAYS)
             self._readings |= zip(moved, map(PartitionReading, stored_partitions), strict=True)

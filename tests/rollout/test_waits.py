@@ -190,9 +190,7 @@ def test_it_is_judged_again_when_a_time_is_due(members: dict[str, Any], due: int
     assert simulation.now - start in range((due - 5) * SECOND, (due + 1) * SECOND)
 
 
-@pytest.mark.parametrize(
-    ("cron", "opens"), [("*/20 3 * * *", "03:00"), ("*/20 2 * * 0", "02:00")]
-)
+@pytest.mark.parametrize(("cron", "opens"), [("*/20 3 * * *", "03:00"), ("*/20 2 * * 0", "02:00")])
 def test_a_window_is_not_missed_on_the_day_on_which_clocks_go_back_by_half_an_hour(cron: str, opens: str) -> None:
     """At 02:00 it is 01:30 again. The rollout begins to wait before that."""
     zone = "Australia/Lord_Howe"

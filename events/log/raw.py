@@ -158,6 +158,8 @@ class RawStreams:
             return 0
         segment = notes.segments[before - 1]
         if segment.last_at <= at:
+            if segment.last < notes.trimmed:
+                self._segment(stream, segment.last + 1)
             return min(segment.last, notes.trimmed)
         after = segment.first - 1
         while True:
@@ -169,9 +171,8 @@ class RawStreams:
 
     def _rows(self, stream: str, after: int, limit: int) -> tuple[GroupRows, int, int]:
         """The row group of the entry after a position, and the numbers in it of at most `limit` rows from there on."""
-        notes = self._notes[stream]
-        assert after < notes.trimmed, "the rest is in Redis"
-        segment = notes.segments[bisect_left(notes.segments, after + 1, key=lambda segment_at: segment_at.last)]
+        assert after < self._notes[stream].trimmed, "the rest is in Redis"
+        segment = self._segment(stream, after + 1)
         # An API process reads in several threads, which share the caches.
         with self._lock:
             opened = self._files.get(segment.name, lambda: self._open(open_whole, segment))
@@ -179,6 +180,18 @@ class RawStreams:
             rows = self._groups.get((segment.name, group), lambda: opened.rows(group))
         start = after + 1 - rows.first
         return rows, start, min(len(rows), start + limit)
+
+    def _segment(self, stream: str, position: int) -> Segment:
+        """The segment of a position that only the archive has, by the notes that were read last.
+
+        Raises:
+            LogLostItsTail: the notes have no segment with it.
+        """
+        segments = self._notes[stream].segments
+        segment = next(iter(segments[bisect_left(segments, position, key=lambda segment_at: segment_at.last) :]), None)
+        if segment is None or segment.first > position:
+            raise LogLostItsTail(stream, expected=position, actual=0 if segment is None else segment.first)
+        return segment
 
     def _open(self, opens: Callable[[ObjectStore, Segment], SegmentFile], segment: Segment) -> SegmentFile:
         try:

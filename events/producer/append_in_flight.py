@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 
-from events.log.errors import LogUnavailable
-from events.log.port import Chunk, Conflicted
+from events.log.errors import Fenced, LogUnavailable
+from events.log.port import Chunk, Conflicted, streams_to_wake
 from events.producer.errors import Sent
 
 PAUSE_SECONDS = 0.05
@@ -59,14 +59,16 @@ class AppendInFlight:
                 pause_seconds = min(2 * pause_seconds, PAUSE_SECONDS_MAX)
         raise AssertionError
 
-    def chunks_unless_settled(self) -> tuple[Chunk, ...]:
-        """The chunks, if nobody has asked for them and Redis answers; after an error that ends the producer's work."""
+    def wakes_unless_settled(self) -> frozenset[int]:
+        """The streams to wake, if nobody has waited for the answer and Redis answers; after an error that ends the work."""
         if self._is_settled:
-            return ()
+            return frozenset()
         try:
-            return self.chunks(attempts=1, pause=lambda _: None)
+            return streams_to_wake(self.chunks(attempts=1, pause=lambda _: None))
+        except Fenced as fenced:
+            return fenced.streams_to_wake
         except Exception:  # noqa: BLE001 - the error that ended the work is the one to report
-            return ()
+            return frozenset()
 
     def in_conflict(self, chunks: Sequence[Chunk]) -> list[Pending]:
         """The commands that have to be decided again, in order."""

@@ -26,7 +26,7 @@ from events.log.errors import UnreadableEvent
 from events.log.events import BlockResolved, LogInitialised, SecretsErased
 from events.log.failpoints import FailPoint, reached
 from events.log.keys import FLEET, key, name
-from events.log.log_factory import RESTORING
+from events.log.log_factory import FORMAT, RESTORING
 from events.log.object_store import ObjectStore
 from events.log.raw import RawStreams
 from events.log.subject_record import encode_record
@@ -144,7 +144,7 @@ def restore(
         records = {subject: encode_record(partition, entry.head, entry.snapshot) for subject, entry in stored}
         _set(client, key(partition, "subjects"), records)
         if stream.head:
-            _set(client, key(partition, "meta"), {"position": stream.head, "at": replayed.at})
+            _set(client, key(partition, "meta"), {"position": stream.head, "at": replayed.at, "format": FORMAT})
         subjects += len(replayed.subjects)
         unapplied += replayed.unapplied
         tell("documents", number, len(events))

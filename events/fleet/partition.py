@@ -20,7 +20,7 @@ from events.device.events import (
     TwinPatched,
     TwinReplaced,
 )
-from events.envelope import Envelope, Vector
+from events.envelope import Envelope, Vector, event_digest
 from events.fleet.answers import Expected
 from events.fleet.assigner import Assigner
 from events.fleet.assignments import AssignmentChange, AssignmentMove, MergeCache
@@ -52,7 +52,7 @@ class Partition(PartitionState):
 
     # -- applying the partition's own events
 
-    def apply(self, events: Iterable[Envelope[DeviceEvent]]) -> None:
+    def apply(self, events: Sequence[Envelope[DeviceEvent]]) -> None:
         """Apply events of the partition's log, without a gap from the vector on.
 
         Raises:
@@ -83,7 +83,8 @@ class Partition(PartitionState):
                 raise CannotApply(envelope.position, subject, f"{type(error).__name__}: {error}") from error
             position += 1
             at = max(at, envelope.at)
-        self.vector = Vector(position, self.vector.fleet)
+        if events:
+            self.vector, self.own_event = Vector(position, self.vector.fleet), event_digest(events[-1])
         self.at = at
 
     def skip_to(self, position: int) -> None:
@@ -224,7 +225,7 @@ class Partition(PartitionState):
             elif isinstance(envelope.event, RollbackBegan) and envelope.event.restore is True:
                 self._changes.restoring.add(deployment_of(envelope.subject))
         self.index.name(self.deployments.named_paths())
-        self.vector = Vector(self.vector.partition, events[-1].position)
+        self.vector, self.fleet_event = Vector(self.vector.partition, events[-1].position), event_digest(events[-1])
         self.at = max(self.at, events[-1].at)
 
     # -- deciding

@@ -21,7 +21,7 @@ from events.log.errors import Fenced, LogLostItsTail, UnreadableEvent
 from events.log.exchange import Command, Exchange
 from events.log.failpoints import FailPoint, reached
 from events.log.keys import FLEET, device_of, key, name, partition_of
-from events.log.port import Chunk, Conflicted, Event, Head, Log, Proposed, Stored, Written
+from events.log.port import Chunk, Conflicted, Event, Head, Log, Proposed, Stored, Written, streams_to_wake
 from events.log.rank_follower import RankFollower
 from events.log.ranked_deployments import RankedDeployments
 from events.log.raw import RawStreams
@@ -106,7 +106,7 @@ class RedisLog(Log):
                     later = calls[start : start + _IN_FLIGHT]
                     answers += self._finish(self._begin(later), later, _APPEND)
             reached(FailPoint.APPEND_AFTER_SCRIPT)
-            return tuple(_chunk(piece, answer) for piece, answer in zip(pieces, answers, strict=True))
+            return _chunks(pieces, answers)
 
         return chunks
 
@@ -335,14 +335,25 @@ def _call(
     )
 
 
-def _chunk(piece: Piece, answer: list[Any]) -> Chunk:
-    match answer[0]:
-        case b"conflict":
-            triples = zip(answer[1::3], answer[2::3], answer[3::3], strict=True)
-            current = {subject.decode(): Head(version, generation) for subject, version, generation in triples}
-            return Conflicted(piece.stream, piece.indices, current)
-        case b"fenced":
-            raise Fenced(name(piece.stream), answer[1])
-        case state:
-            repeated, woke = state == b"repeated", bool(answer[2])
-            return Written(piece.stream, piece.indices, answer[1], answer[3], repeated=repeated, woke=woke)
+def _chunks(pieces: Sequence[Piece], answers: Sequence[list[Any]]) -> tuple[Chunk, ...]:
+    """The results of the calls of a batch.
+
+    Raises:
+        Fenced: a call was rejected for its fence.
+    """
+    chunks, fenced = list[Chunk](), list[tuple[int, int]]()
+    for piece, answer in zip(pieces, answers, strict=True):
+        match answer[0]:
+            case b"conflict":
+                triples = zip(answer[1::3], answer[2::3], answer[3::3], strict=True)
+                current = {subject.decode(): Head(version, generation) for subject, version, generation in triples}
+                chunks.append(Conflicted(piece.stream, piece.indices, current))
+            case b"fenced":
+                fenced.append((piece.stream, answer[1]))
+            case state:
+                repeated, woke = state == b"repeated", bool(answer[2])
+                chunks.append(Written(piece.stream, piece.indices, answer[1], answer[3], repeated=repeated, woke=woke))
+    if fenced:
+        stream, newest = fenced[0]
+        raise Fenced(name(stream), newest, streams_to_wake=streams_to_wake(chunks))
+    return tuple(chunks)

@@ -2,11 +2,11 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from redis.cluster import RedisCluster
 
-from events.envelope import Envelope
+from events.envelope import Envelope, Vector
 from events.log.claims import CLAIM_MS, WOKEN, Claims
 from events.log.errors import LogUnavailable
 from events.log.failpoints import FailPoint, reached
@@ -145,16 +145,27 @@ class WorkerTurn:
             for number in range(self._log.partitions)
             if holders.get(number, WOKEN) in (WOKEN, self._claims.holder)
         ]
-        # Woken ones wait for a worker. Of the others, those that this process has in memory need not be loaded.
-        free.sort(key=lambda number: (number not in holders, self._projector.checkpoint(number) is None))
+        # An event of the fleet wakes one worker for all partitions, and a mark can have expired before a worker came.
+        waiting = self._behind(free) | {number for number in free if holders.get(number) == WOKEN}
+        # Of those that do not wait for a worker, those that this process has in memory need not be loaded.
+        free.sort(key=lambda number: (number not in waiting, self._projector.checkpoint(number) is None))
         self._read_fleet()
         self._take([FLEET, *free[: self._share]])
-        # An event of the fleet wakes one worker, which answers for all partitions that have to apply it.
-        is_for_all = holders.get(FLEET) == WOKEN
-        self._waiting = {number for number in free[self._share :] if is_for_all or number in holders}
+        self._waiting = waiting.intersection(free[self._share :])
         if self._waiting:
             self._wake_others(self._waiting)
         return bool(self._streams)
+
+    def _behind(self, partitions: Sequence[int]) -> set[int]:
+        """The partitions that have events to apply. Blocked ones are left to the reconciler, which knows what they wait for."""
+        if not partitions:
+            return set()
+        heads, states = self._log.heads(), self._projections.states(partitions)
+        return {
+            number
+            for number, (checkpoint, blocked) in states.items()
+            if blocked is None and checkpoint.vector != Vector(heads[number], heads[FLEET])
+        }
 
     def _take(self, streams: Iterable[int]) -> None:
         """Claim streams, and find out where their partitions are."""

@@ -95,16 +95,38 @@ def test_what_a_registered_worker_does_not_take_is_taken_over(system: System) ->
 
 
 def test_woken_streams_are_taken_first(system: System) -> None:
+    worker = Worker(system)
+    _settle_in_turns(system, worker)
     for name in ("a", "b", "c", "d"):
         registered(system, name)
     device = next(name for name in NAMES if partition_of(name, PARTITIONS) == 3)
     system.do(RegisterDevice(device))
-    worker = Worker(system)
-    assert worker.claims.holders() == {FLEET: WOKEN, 3: WOKEN}
-    # Otherwise all partitions wait for a worker.
-    worker.claims.leave([FLEET], holder=WOKEN)
+    assert worker.claims.holders() == {3: WOKEN}
     with worker.following():
         taken_over(worker, lambda: {FLEET, 3})
+
+
+def test_what_a_turn_does_not_take_has_a_worker_woken_though_its_mark_expired(system: System) -> None:
+    worker = Worker(system)
+    for name in ("a", "b", "c", "d"):
+        registered(system, name)
+    system.do(*(RegisterDevice(name) for name in NAMES))
+    # As after a worker that was long in coming.
+    worker.claims.leave(worker.claims.streams, holder=WOKEN)
+    # Nothing reconciles here: each turn has to wake the next one.
+    while system.waker.state().waiting:
+        system.queue.delete(f"rq:queue:{QUEUE}")
+        worker.turn(0.0)
+        worker.claims.leave(worker.claims.streams, holder=WOKEN)
+    assert system.is_settled()
+
+
+def _settle_in_turns(system: System, worker: Worker) -> None:
+    """Apply everything, and leave neither a job nor a mark."""
+    while not system.is_settled():
+        worker.turn(0.0)
+    system.queue.delete(f"rq:queue:{QUEUE}")
+    worker.claims.leave(worker.claims.streams, holder=WOKEN)
 
 
 def test_an_event_of_the_fleet_reaches_partitions_that_nobody_follows(system: System) -> None:
@@ -126,12 +148,8 @@ def test_an_event_of_the_fleet_that_ends_a_rest_reaches_what_the_first_worker_do
     registered(system, "b")
     system.do(*(RegisterDevice(name) for name in NAMES))
     first, second = Worker(system), Worker(system)
-    for _ in range(PARTITIONS):
-        first.turn(0.0)
-        second.turn(0.0)
-    assert system.is_settled()
-    system.queue.delete(f"rq:queue:{QUEUE}")
-    first.claims.leave(first.claims.streams, holder=WOKEN)
+    _settle_in_turns(system, first)
+    _settle_in_turns(system, second)
     system.do(deploy("a", base("m")))
     system.queue.delete(f"rq:queue:{QUEUE}")
     with first.following():

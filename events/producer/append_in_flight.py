@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 
 from events.log.errors import Fenced, LogUnavailable
-from events.log.port import Chunk, Conflicted, streams_to_wake
+from events.log.port import Chunk, Conflicted, PreparedAppend, streams_to_wake
 from events.producer.errors import Sent
 
 PAUSE_SECONDS = 0.05
@@ -17,17 +17,12 @@ Pending = tuple[int, Sent]
 class AppendInFlight:
     """A batch of events that a producer has decided; `begin` sends it, and `chunks` waits for the answer."""
 
-    def __init__(
-        self,
-        send: Callable[[], Callable[[], tuple[Chunk, ...]]],
-        authors: Sequence[Pending],
-        subjects: AbstractSet[str],
-    ) -> None:
-        """`send` begins the append; the same batch every time. `authors` has the command of each event.
+    def __init__(self, send: PreparedAppend, authors: Sequence[Pending], subjects: AbstractSet[str]) -> None:
+        """`authors` has the command of each event.
 
         `subjects` are what the commands were decided on and may change.
         """
-        self._send, self._is_settled = send, False
+        self._send, self.is_settled = send, False
         self._answers: Callable[[], tuple[Chunk, ...]] | None = None
         self.authors, self.subjects = authors, subjects
         self.commands = dict(authors)
@@ -47,7 +42,7 @@ class AppendInFlight:
             LogUnavailable: Redis did not answer in several attempts.
             Fenced: as `Log.append`.
         """
-        self._is_settled, pause_seconds = True, PAUSE_SECONDS
+        self.is_settled, pause_seconds = True, PAUSE_SECONDS
         for attempt in range(1, attempts + 1):
             try:
                 answers, self._answers = self._answers or self._send(), None
@@ -59,10 +54,8 @@ class AppendInFlight:
                 pause_seconds = min(2 * pause_seconds, PAUSE_SECONDS_MAX)
         raise AssertionError
 
-    def wakes_unless_settled(self) -> frozenset[int]:
-        """The streams to wake, if nobody has waited for the answer and Redis answers; after an error that ends the work."""
-        if self._is_settled:
-            return frozenset()
+    def streams_to_wake_after_error(self) -> frozenset[int]:
+        """The streams to wake, if Redis answers; for a batch of which nobody waits for the answer, after an error."""
         try:
             return streams_to_wake(self.chunks(attempts=1, pause=lambda _: None))
         except Fenced as fenced:

@@ -116,7 +116,7 @@ def test_the_same_command_id_is_written_once_and_answers_as_the_first_time(log: 
 def test_appends_that_were_begun_are_written_in_the_order_in_which_they_were_begun(log: Log) -> None:
     name = names_in(0, 1)[0]
     begun = [
-        log.begin_append([event], command_id=f"begun{number}", by=ADA, at=1000 + number)
+        log.prepare_append([event], command_id=f"begun{number}", by=ADA, at=1000 + number)()
         for number, event in enumerate((register(name), tagged(name, 1, a=1), tagged(name, 1, a=2)))
     ]
     first, second, third = (chunk for answers in begun for chunk in answers())
@@ -270,6 +270,26 @@ def raw(shared_redis: EmbeddedRedis) -> Iterator[tuple[RedisLog, Redis]]:
     yield log, client
     log.client.close()
     client.close()
+
+
+@REAL
+def test_small_chunks_are_sent_as_transactions_of_at_most_the_events_of_one_chunk(raw: tuple[RedisLog, Redis]) -> None:
+    log, client = raw
+    names = [name for partition in range(PARTITIONS) for name in names_in(partition, 75)]
+    # A server that has restarted has no script.
+    client.script_flush()
+    assert not any(chunk.repeated for chunk in append(log, *map(register, names)))
+    words = list[str]()
+    with client.monitor() as monitor:
+        chunks = append(log, *(tagged(name, 1, a=1) for name in names))
+        client.echo("end")
+        while "ECHO" not in words:
+            received = monitor.next_command()
+            words += [] if received["client_type"] == "lua" else [received["command"].split()[0]]
+    assert [len(chunk.indices) for chunk in chunks] == [75] * PARTITIONS
+    # Three chunks of 75 events, and one.
+    assert [words.count(word) for word in ("MULTI", "EVALSHA", "EXEC")] == [1, PARTITIONS, 1]
+    assert log.heads() == {FLEET: 1, **dict.fromkeys(range(PARTITIONS), 150)}
 
 
 @REAL

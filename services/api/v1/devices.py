@@ -18,7 +18,7 @@ from events.projection_store.fleet_projection import Effective
 from events.projection_store.port import StoredDevice
 from events.properties import SECRET
 from events.secrets.errors import SecretErased
-from events.secrets.references import mask
+from events.secrets.references import mask_stored
 from events.stored_projection.not_applied import Why
 from services.api.auth.secret_reads import note_read
 from services.api.context.api_context import ApiContext
@@ -192,7 +192,7 @@ def _effective_answer(effective: Effective) -> JsonAnswer[EffectiveConfiguration
         layers=layers_of(assignment),
         versions=assignment.module_versions,
         configuration=assignment.configuration,
-        modules=mask(effective.modules),
+        modules=mask_stored(effective.modules),
         by_module=ModulePart.all_of(assignment),
         device=device,
         since=effective.at,

@@ -105,7 +105,8 @@ def create_app(context: ApiContext) -> ApiApp:
         default_response_class=JsonAnswer,
     )
     log_requests = context.settings.log_requests
-    app.state.logs_requests = not logs.are_for_people() if log_requests is None else log_requests
+    wants_requests = not logs.are_for_people() if log_requests is None else log_requests
+    app.state.logs_requests = wants_requests and context.settings.log_level in {"debug", "info"}
     app.state.reader, app.state.writer = DeviceReader(context), BatchWriter(context)
     app.state.authenticator = Authenticator(context)
     app.state.context, app.state.waiting, app.state.followers = context, waiting, followers

@@ -23,10 +23,7 @@ class _Job(msgspec.Struct, frozen=True, eq=False):
     author: Author
     answer: "asyncio.Future[Stored]"
 
-    def finish(self, result: Stored | Exception) -> None:
-        self.answer.get_loop().call_soon_threadsafe(self._settle, result)
-
-    def _settle(self, result: Stored | Exception) -> None:
+    def settle(self, result: Stored | Exception) -> None:
         if self.answer.done():
             return  # The client closed the connection, and its request was cancelled.
         if isinstance(result, Exception):
@@ -71,12 +68,11 @@ class BatchWriter:
                     self._write(group[0].author, group)
                 except LogUnavailable as error:
                     # The next batch would wait for the same timeout, and each one after it: their requests fail now.
-                    for job in itertools.chain(*groups[number:], self._waiting(self._jobs.qsize())):
-                        job.finish(error)
+                    failed = [*itertools.chain(*groups[number:]), *self._waiting(self._jobs.qsize())]
+                    _finish(failed, [error] * len(failed))
                     break
                 except Exception as error:  # noqa: BLE001 - each request answers its own; the thread lives on
-                    for job in group:
-                        job.finish(error)
+                    _finish(group, [error] * len(group))
 
     def _waiting(self, limit: int) -> list[_Job]:
         jobs: list[_Job] = []
@@ -87,5 +83,14 @@ class BatchWriter:
     def _write(self, author: Author, jobs: Sequence[_Job]) -> None:
         with self._context.producer(author) as producer:
             results = producer.submit_each([job.command for job in jobs])
-        for job, result in zip(jobs, results, strict=True):
-            job.finish(result)
+        _finish(jobs, results)
+
+
+def _finish(jobs: Sequence[_Job], results: Sequence[Stored | Exception]) -> None:
+    # Once for a batch: each call wakes the event loop by a write to a pipe.
+    jobs[0].answer.get_loop().call_soon_threadsafe(_settle, jobs, results)
+
+
+def _settle(jobs: Sequence[_Job], results: Sequence[Stored | Exception]) -> None:
+    for job, result in zip(jobs, results, strict=True):
+        job.settle(result)

@@ -2,34 +2,22 @@
 
 import asyncio
 import itertools
-import queue
-import threading
-from collections.abc import Sequence
 
-import msgspec
 from starlette.concurrency import run_in_threadpool
 
 from events.device.commands import DeviceCommand
 from events.log.errors import LogUnavailable
 from events.log.port import Stored
 from services.api.context.api_context import ApiContext
+from services.api.context.batches import Batches, Job, finish
 from services.api.context.callers import Author
 
 BATCH_MAX = 256
 
 
-class _Job(msgspec.Struct, frozen=True, eq=False):
+class _Write(Job[Stored], frozen=True, eq=False):
     command: DeviceCommand
     author: Author
-    answer: "asyncio.Future[Stored]"
-
-    def settle(self, result: Stored | Exception) -> None:
-        if self.answer.done():
-            return  # The client closed the connection, and its request was cancelled.
-        if isinstance(result, Exception):
-            self.answer.set_exception(result)
-        else:
-            self.answer.set_result(result)
 
 
 class BatchWriter:
@@ -37,8 +25,7 @@ class BatchWriter:
 
     def __init__(self, context: ApiContext) -> None:
         self._context = context
-        self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
-        threading.Thread(target=self._run, name="writer", daemon=True).start()
+        self._batches = Batches(self._write_batch, name="writer", jobs_max=BATCH_MAX)
 
     async def do(self, command: DeviceCommand, author: Author) -> Stored:
         """Write a command on a device; returns its document.
@@ -49,7 +36,7 @@ class BatchWriter:
         if author.preview_request is not None or author.key is not None:
             return await run_in_threadpool(self._do_apart, command, author)
         answer: asyncio.Future[Stored] = asyncio.get_running_loop().create_future()
-        self._jobs.put(_Job(command, author, answer))
+        self._batches.add(_Write(answer, command, author))
         return await answer
 
     def _do_apart(self, command: DeviceCommand, author: Author) -> Stored:
@@ -58,39 +45,21 @@ class BatchWriter:
         (stored,) = self._context.log.load([command.device_id])
         return stored
 
-    def _run(self) -> None:
-        while True:
-            jobs = [self._jobs.get(), *self._waiting(BATCH_MAX - 1)]
-            # A batch has one author. Only neighbours are grouped, so that two authors' writes on a device stay in order.
-            groups = [list(jobs_of_author) for _, jobs_of_author in itertools.groupby(jobs, key=lambda job: job.author)]
-            for number, group in enumerate(groups):
-                try:
-                    self._write(group[0].author, group)
-                except LogUnavailable as error:
-                    # The next batch would wait for the same timeout, and each one after it: their requests fail now.
-                    failed = [*itertools.chain(*groups[number:]), *self._waiting(self._jobs.qsize())]
-                    _finish(failed, [error] * len(failed))
-                    break
-                except Exception as error:  # noqa: BLE001 - each request answers its own; the thread lives on
-                    _finish(group, [error] * len(group))
-
-    def _waiting(self, limit: int) -> list[_Job]:
-        jobs: list[_Job] = []
-        while len(jobs) < limit and not self._jobs.empty():
-            jobs.append(self._jobs.get())
-        return jobs
-
-    def _write(self, author: Author, jobs: Sequence[_Job]) -> None:
-        with self._context.producer(author) as producer:
-            results = producer.submit_each([job.command for job in jobs])
-        _finish(jobs, results)
-
-
-def _finish(jobs: Sequence[_Job], results: Sequence[Stored | Exception]) -> None:
-    # Once for a batch: each call wakes the event loop by a write to a pipe.
-    jobs[0].answer.get_loop().call_soon_threadsafe(_settle, jobs, results)
-
-
-def _settle(jobs: Sequence[_Job], results: Sequence[Stored | Exception]) -> None:
-    for job, result in zip(jobs, results, strict=True):
-        job.settle(result)
+    def _write_batch(self, writes: list[_Write]) -> None:
+        # A batch has one author. Only neighbours are grouped, so that two authors' writes on a device stay in order.
+        groups = [
+            list(writes_of_author) for _, writes_of_author in itertools.groupby(writes, key=lambda write: write.author)
+        ]
+        for number, group in enumerate(groups):
+            try:
+                with self._context.producer(group[0].author) as producer:
+                    results = producer.submit_each([write.command for write in group])
+            except LogUnavailable as error:
+                # The next batch would wait for the same timeout, and each one after it: their requests fail now.
+                failed = [*itertools.chain(*groups[number:]), *self._batches.take_waiting()]
+                finish(failed, [error] * len(failed))
+                break
+            except Exception as error:  # noqa: BLE001 - each request answers its own; the thread lives on
+                finish(group, [error] * len(group))
+            else:
+                finish(group, results)

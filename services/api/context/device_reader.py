@@ -1,12 +1,9 @@
 """Reads of single devices for many requests at once: those that arrive while a batch is read form the next batch."""
 
 import asyncio
-import queue
-import threading
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-import msgspec
 from redis.cluster import RedisCluster
 from starlette.concurrency import run_in_threadpool
 
@@ -15,6 +12,7 @@ from events.log.keys import partition_of
 from events.projection_store.fleet_projection import Effective
 from events.projection_store.port import StoredDevice
 from services.api.context.api_context import ApiContext
+from services.api.context.batches import Batches, Job, finish
 
 BATCH_MAX = 16
 """Few, so that a read never waits for the configurations of many other devices."""
@@ -23,21 +21,11 @@ _BYTES_AT_ONCE_MAX = 16 * 1024
 """Larger configurations are decoded in a thread, in which no other request waits for them."""
 
 R = TypeVar("R")
-_Result = StoredDevice | Exception | None
 
 
-class _Read(msgspec.Struct, frozen=True, eq=False):
+class _Read(Job[StoredDevice | None], frozen=True, eq=False):
     partition: int
     device_id: str
-    answer: "asyncio.Future[StoredDevice | None]"
-
-    def settle(self, result: _Result) -> None:
-        if self.answer.done():
-            return  # The client closed the connection, and its request was cancelled.
-        if isinstance(result, Exception):
-            self.answer.set_exception(result)
-        else:
-            self.answer.set_result(result)
 
 
 class DeviceReader:
@@ -50,9 +38,7 @@ class DeviceReader:
         self._context = context
         # Partitions of a cluster are on several servers: one that does not answer would hold up the devices of the others.
         self._has_batches = not isinstance(context.client, RedisCluster)
-        self._reads: queue.SimpleQueue[_Read] = queue.SimpleQueue()
-        if self._has_batches:
-            threading.Thread(target=self._run, name="device reader", daemon=True).start()
+        self._batches = Batches(self._read_batch, name="device reader", jobs_max=BATCH_MAX)
 
     async def answer(self, context: ApiContext, device_id: str, answer: Callable[[Effective | None], R]) -> R:
         """What `answer` makes of a device with its effective configuration, in the present or past of a context.
@@ -75,36 +61,23 @@ class DeviceReader:
 
     async def _device(self, device_id: str) -> StoredDevice | None:
         answer: asyncio.Future[StoredDevice | None] = asyncio.get_running_loop().create_future()
-        self._reads.put(_Read(partition_of(device_id, self._context.log.partitions), device_id, answer))
+        self._batches.add(_Read(answer, partition_of(device_id, self._context.log.partitions), device_id))
         return await answer
 
-    def _run(self) -> None:
-        while True:
-            reads = [self._reads.get()]
-            while len(reads) < BATCH_MAX and not self._reads.empty():
-                reads.append(self._reads.get())
-            results = self._results(reads)
-            # Once for a batch: each call wakes the event loop by a write to a pipe.
-            reads[0].answer.get_loop().call_soon_threadsafe(_settle, reads, results)
-
-    def _results(self, reads: list[_Read]) -> Sequence[_Result]:
-        projections = self._context.projections
+    def _read_batch(self, reads: list[_Read]) -> None:
+        devices: Sequence[StoredDevice | Exception | None]
         try:
-            return projections.devices([(read.partition, read.device_id) for read in reads])
+            devices = self._context.projections.devices([(read.partition, read.device_id) for read in reads])
         except LogUnavailable as error:
             # The next batch would wait for the same timeout, and each one after it: their requests fail now.
-            reads += [self._reads.get() for _ in range(self._reads.qsize())]
-            return [error] * len(reads)
+            reads += self._batches.take_waiting()
+            devices = [error] * len(reads)
         except Exception:  # noqa: BLE001 - a damaged document of one device is no error of another
-            return [self._alone(read) for read in reads]
+            devices = [self._alone(read) for read in reads]
+        finish(reads, devices)
 
-    def _alone(self, read: _Read) -> _Result:
+    def _alone(self, read: _Read) -> StoredDevice | Exception | None:
         try:
             return self._context.projections.device(read.partition, read.device_id)
         except Exception as error:  # noqa: BLE001 - its request answers it
             return error
-
-
-def _settle(reads: Sequence[_Read], results: Sequence[_Result]) -> None:
-    for read, result in zip(reads, results, strict=True):
-        read.settle(result)

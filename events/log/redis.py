@@ -25,7 +25,7 @@ from events.log.port import Chunk, Conflicted, Event, Head, Log, Proposed, Store
 from events.log.rank_follower import RankFollower
 from events.log.ranked_deployments import RankedDeployments
 from events.log.raw import RawStreams
-from events.log.subject_record import decode_document, decode_record, encode_document, has_document, has_events
+from events.log.subject_record import decode_document, decode_record, encode_document, has_document
 from events.redis_cluster import hash_fields
 
 COMMANDS_REMEMBERED_MS = 24 * 3600 * 1000
@@ -171,11 +171,10 @@ class RedisLog(Log):
                     yield field.decode()
 
     @override
-    def subjects_with_events(self, stream: int) -> Iterable[str]:
+    def all_stored(self, stream: int) -> Iterable[tuple[str, Stored]]:
         with answering():
             for field, record in hash_fields(self.client, key(stream, "subjects")):
-                if has_events(record):
-                    yield field.decode()
+                yield field.decode(), decode_record(record)
 
     # -- reading
 

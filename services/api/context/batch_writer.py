@@ -1,11 +1,14 @@
 """Writes for many requests at once: commands that arrive while a batch is written form the next batch."""
 
 import asyncio
+import contextlib
 import itertools
+from collections.abc import Sequence
 
+import msgspec
 from starlette.concurrency import run_in_threadpool
 
-from events.device.commands import DeviceCommand
+from events.device.commands import DeviceCommand, PatchTwin, ReplaceTwin
 from events.log.errors import LogUnavailable
 from events.log.port import Stored
 from services.api.context.api_context import ApiContext
@@ -15,7 +18,14 @@ from services.api.context.callers import Author
 BATCH_MAX = 256
 
 
-class _Write(Job[Stored], frozen=True, eq=False):
+class Written(msgspec.Struct, frozen=True):
+    """A device's document after a write; `may_have_own`: a configuration may give something to its own twin."""
+
+    document: Stored
+    may_have_own: bool = True
+
+
+class _Write(Job[Written], frozen=True, eq=False):
     command: DeviceCommand
     author: Author
 
@@ -27,23 +37,23 @@ class BatchWriter:
         self._context = context
         self._batches = Batches(self._write_batch, name="writer", jobs_max=BATCH_MAX)
 
-    async def do(self, command: DeviceCommand, author: Author) -> Stored:
-        """Write a command on a device; returns its document.
+    async def do(self, command: DeviceCommand, author: Author) -> Written:
+        """Write a command on a device.
 
         Raises:
             The refusal, LogUnavailable, ConflictPersists.
         """
         if author.preview_request is not None or author.key is not None:
             return await run_in_threadpool(self._do_apart, command, author)
-        answer: asyncio.Future[Stored] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Written] = asyncio.get_running_loop().create_future()
         self._batches.add(_Write(answer, command, author))
         return await answer
 
-    def _do_apart(self, command: DeviceCommand, author: Author) -> Stored:
+    def _do_apart(self, command: DeviceCommand, author: Author) -> Written:
         # A producer has one preview token and one key, and a batch has one producer.
         self._context.do(command, author)
         (stored,) = self._context.log.load([command.device_id])
-        return stored
+        return Written(stored)
 
     def _write_batch(self, writes: list[_Write]) -> None:
         # A batch has one author. Only neighbours are grouped, so that two authors' writes on a device stay in order.
@@ -52,8 +62,7 @@ class BatchWriter:
         ]
         for number, group in enumerate(groups):
             try:
-                with self._context.producer(group[0].author) as producer:
-                    results = producer.submit_each([write.command for write in group])
+                results = self._written(group)
             except LogUnavailable as error:
                 # The next batch would wait for the same timeout, and each one after it: their requests fail now.
                 failed = [*itertools.chain(*groups[number:]), *self._batches.take_waiting()]
@@ -63,3 +72,16 @@ class BatchWriter:
                 finish(group, [error] * len(group))
             else:
                 finish(group, results)
+
+    def _written(self, writes: Sequence[_Write]) -> list[Written | Exception]:
+        with self._context.producer(writes[0].author) as producer:
+            results = producer.submit_each([write.command for write in writes])
+        # Read after the write, once per batch: what an earlier request read could be older than what its caller has seen.
+        twins = {write.command.device_id for write in writes if isinstance(write.command, PatchTwin | ReplaceTwin)}
+        without_own = frozenset[str]()
+        with contextlib.suppress(LogUnavailable):  # The write is done; those who need the answer read it themselves.
+            without_own = self._context.fleet_projection.without_own(twins) if twins else without_own
+        return [
+            result if isinstance(result, Exception) else Written(result, write.command.device_id not in without_own)
+            for write, result in zip(writes, results, strict=True)
+        ]

@@ -209,7 +209,9 @@ class FleetSnapshotReader:
         is_open_to_all = all(reading.is_open_to_all(name) for reading in readings.values())
         # Mostly all admitted devices have the deployment, and no reason is needed.
         without = (target if is_open_to_all else target & document.admitted) - actual
-        not_applied = {number: readings[number].not_applied(name) for number in without.by_partition}
+        not_applied = {
+            number: readings[number].not_applied(name, devices) for number, devices in without.by_partition.items()
+        }
         return FleetSnapshot(
             tuple((reading.vector.partition, reading.vector.fleet) for _, reading in sorted(readings.items())),
             self.lagging,

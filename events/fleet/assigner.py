@@ -66,7 +66,7 @@ class Assigner:
     ) -> Iterator[tuple[BitMap, Sequence[Deployment], Sequence[Deployment]]]:
         """The concerned devices in two parts, each with the bases, descending, and the layers, ascending, to resolve."""
         # A device that keeps its base can only have deployments of its present stack, changed ones, and layers that a changed
-        # one has outranked: the cost does not grow with the number of other deployments (docs/decisions/0059).
+        # one has outranked: the cost does not grow with the number of other deployments (docs/decisions/0065).
         by_id, eligible, changed = self._deployments.by_id, self._targets.eligible, self._targets.retargeted
         every_base, every_layer = self._deployments.bases_descending, self._deployments.layers_ascending
         names, priorities, searching = set(changed), set[int](), concerned & changes.renewed

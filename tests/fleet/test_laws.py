@@ -10,7 +10,7 @@ from pyroaring import BitMap
 from events.bitmaps import from_bytes, to_bytes
 from events.deployment.events import DeploymentCreated
 from events.envelope import Vector
-from events.fleet.assignments import AssignmentChange, AssignmentStatus, stack_key
+from events.fleet.assignments import AssignmentChange, AssignmentStatus
 from events.fleet.configuration import Configuration, module_ids
 from events.fleet.partition import Partition
 from events.fleet.resolve import resolve
@@ -365,25 +365,6 @@ def test_the_sets_of_one_stack_each_are_disjoint_and_cover_everybody(history: Hi
     assert len({stack for stack, _ in groups}) == len(groups)
     assert BitMap.union(BitMap(), *(members for _, members in groups)) == everybody
     assert sum(len(members) for _, members in groups) == len(everybody)
-
-
-@LAWS
-@given(data=st.data(), history=histories(by_hand=True))
-def test_after_every_batch_each_device_has_the_stack_that_all_deployments_give(
-    data: st.DataObject, history: History
-) -> None:
-    partition = Partition(0)
-    for vector in data.draw(steps(history)):
-        replay_to(partition, history, vector)
-        partition.resolve()
-        for stack, ordinals in resolve(
-            partition.directory.live,
-            bases_descending=partition.deployments.bases_descending,
-            layers_ascending=partition.deployments.layers_ascending,
-            eligible=partition.targets.eligible,
-        ):
-            numbers = {partition.assignment_of[ordinal] for ordinal in ordinals.tolist()}
-            assert {partition.assignments.by_number[number].resolved for number in numbers} == {stack_key(stack)}
 
 
 @LAWS

@@ -54,9 +54,10 @@ class WorkerTurn:
         self._claims, self._work_counts = claims, WorkCounts(log.client)
         # The claimed streams. Of each partition, the position up to which its events are read or applied.
         self._follows_fleet, self._fleet_seen, self._at = False, 0, dict[int, int]()
-        # Claimed partitions that are not followed: those that `Projector.drain` has to load or to examine next, and blocked ones.
-        # Those to drain are in the order in which they wait.
-        self._to_drain, self._blocked = dict[int, None](), set[int]()
+        self._fleet_restarts = projector.fleet.restarts
+        # Claimed partitions that are not followed: those that `Projector.drain` has to load or to examine next, blocked ones, and
+        # those that failed otherwise. Those to drain are in the order in which they wait.
+        self._to_drain, self._blocked, self._failed = dict[int, None](), set[int](), set[int]()
         self._share = log.partitions
         # Streams that wait for a worker. If they still do at the next look, this turn takes them.
         self._waiting = set[int]()
@@ -124,7 +125,7 @@ class WorkerTurn:
 
     @property
     def _partitions(self) -> set[int]:
-        return {*self._at, *self._to_drain, *self._blocked}
+        return {*self._at, *self._to_drain, *self._blocked, *self._failed}
 
     @property
     def _streams(self) -> set[int]:
@@ -146,8 +147,7 @@ class WorkerTurn:
         ]
         # Woken ones wait for a worker. Of the others, those that this process has in memory need not be loaded.
         free.sort(key=lambda number: (number not in holders, self._projector.checkpoint(number) is None))
-        self._projector.fleet.read_on()
-        self._fleet_seen = self._projector.fleet.position
+        self._read_fleet()
         self._take([FLEET, *free[: self._share]])
         # An event of the fleet wakes one worker, which answers for all partitions that have to apply it.
         is_for_all = holders.get(FLEET) == WOKEN
@@ -164,13 +164,9 @@ class WorkerTurn:
         partitions = [number for number in held if number != FLEET]
         for number, (checkpoint, blocked) in self._projections.states(partitions).items():
             in_memory = self._projector.checkpoint(number)
-            is_current = in_memory == checkpoint or (
-                # A partition at the fleet's head that is not in memory is loaded when its first event comes.
-                in_memory is None
-                and checkpoint != Checkpoint()
-                and checkpoint.vector.fleet == self._projector.fleet.position
-            )
-            if blocked is not None or not is_current or checkpoint.vector.fleet != self._projector.fleet.position:
+            # A partition that is not in memory is loaded when its first event comes.
+            is_current = in_memory == checkpoint or (in_memory is None and checkpoint != Checkpoint())
+            if blocked is not None or not is_current or not self._projector.is_at_fleet_head(checkpoint):
                 self._to_drain[number] = None
             else:
                 self._at[number] = checkpoint.vector.partition
@@ -180,11 +176,12 @@ class WorkerTurn:
             self._at.pop(stream, None)
             self._to_drain.pop(stream, None)
             self._blocked.discard(stream)
+            self._failed.discard(stream)
             if stream == FLEET:
                 self._follows_fleet = False
 
     def _renew(self) -> None:
-        """Renew the claims, and compare with the heads: no event tells that the newest ones are lost."""
+        """Renew the claims, and compare with the log: no event tells that the newest ones are lost."""
         held = self._claims.take(self._streams)
         self._forget(self._streams - held.keys())
         # A claim that had expired may have had another holder in between.
@@ -192,17 +189,12 @@ class WorkerTurn:
         self._forget(expired)
         if expired:
             self._take(expired)
+        self._check_fleet()
+        # Behind the head twice: the next event is missing, and no read will bring it.
         heads, before = self._log.heads(), self._compared
         self._compared = {number: (heads[number], at) for number, at in self._at.items()}
-        fleet = self._compared[FLEET] = (heads[FLEET], self._fleet_seen)
-        # Behind the head twice: the next event of the fleet is missing, and no read will bring it.
-        if heads[FLEET] < self._fleet_seen or (heads[FLEET] > self._fleet_seen and before.get(FLEET) == fleet):
-            self._fleet_seen = heads[FLEET]
-            self._drain_later(self._partitions)
         self._drain_later(
-            number
-            for number, pair in self._compared.items()
-            if number != FLEET and pair[0] != pair[1] and before.get(number) == pair
+            number for number, pair in self._compared.items() if pair[0] != pair[1] and before.get(number) == pair
         )
         # A partition whose tail was lost goes on when it is restored.
         for number in sorted(self._blocked):
@@ -210,7 +202,7 @@ class WorkerTurn:
         self._count_work()
 
     def _drain_later(self, partitions: Iterable[int]) -> None:
-        for number in list(partitions):
+        for number in [number for number in partitions if number not in self._failed]:
             self._forget([number])
             self._to_drain[number] = None
 
@@ -272,7 +264,9 @@ class WorkerTurn:
         due, sizes = set(news), [len(events) for events in news.values() if events]
         self._is_import = sum(sizes) >= _BULK_EVENTS and max(sizes) < EVENTS_MAX
         if FLEET in news:
-            self._read_fleet(news.pop(FLEET))
+            del news[FLEET]
+            self._read_fleet()
+            self._answer_for_unfollowed()
             due = {*self._at}
             self._drain_later(self._blocked)
         ready: dict[int, list[Envelope[Event]]] = {}
@@ -288,20 +282,24 @@ class WorkerTurn:
         # One at a time, as loading a large partition takes seconds and the others have news meanwhile.
         return self._drain(next(iter(self._to_drain))) or bool(advanced) if self._to_drain else bool(advanced)
 
-    def _read_fleet(self, envelopes: list[Envelope[Event]] | None) -> None:
+    def _read_fleet(self) -> None:
+        """Read on in the fleet's stream, and count its events as seen."""
+        self._check_fleet()
+        self._fleet_seen = max(self._fleet_seen, self._projector.fleet.position)
+
+    def _check_fleet(self) -> None:
+        """Have all partitions examined if they cannot follow the fleet's stream."""
         fleet = self._projector.fleet
-        # `drain` may have read some of them.
-        unread = [envelope for envelope in envelopes or () if envelope.position > fleet.position]
-        if unread and unread[0].position == fleet.position + 1:
-            fleet.put(unread)
-        elif unread or envelopes is None:
-            # The next event cannot be read, or was not yet: operators decide about it by a later one.
-            self._fleet_seen = self._log.head(FLEET)
-            fleet.read_on()
-        self._fleet_seen = max(self._fleet_seen, fleet.position)
-        if fleet.position < self._fleet_seen:
-            # `drain` applies what is before the event that cannot be read, and marks the partition.
+        fleet.read_on()
+        # If the next event cannot be read, a drain applies what is before it, and marks the partition. If the fleet lost its
+        # tail, a drain finds out whether the partition had applied a lost event.
+        if fleet.is_stopped or fleet.restarts != self._fleet_restarts:
+            self._fleet_restarts = fleet.restarts
+            # Operators decide about an event that cannot be read by a later one.
+            self._fleet_seen = self._log.head(FLEET) if fleet.is_stopped else fleet.position
             self._drain_later(self._partitions)
+
+    def _answer_for_unfollowed(self) -> None:
         if self._follows_fleet:
             # Partitions that no worker follows: this turn answers for them.
             holders = self._claims.holders()
@@ -314,9 +312,11 @@ class WorkerTurn:
 
     def _drain(self, number: int) -> bool:
         """Load or examine a partition, and project one batch of it; returns whether anything was committed."""
+        self._forget([number])
         is_done = self._is_drained(number, go_on=lambda: False)
         checkpoint = self._projector.checkpoint(number)
-        self._forget([number])
+        if number in self._failed:
+            return False
         if checkpoint is not None:
             self._at[number] = checkpoint.vector.partition
         elif is_done:
@@ -327,13 +327,14 @@ class WorkerTurn:
         return not is_done
 
     def _is_drained(self, number: int, *, go_on: Callable[[], bool]) -> bool:
-        """As `Projector.drain`. A partition that fails waits like a blocked one, so that the others of this turn go on."""
+        """As `Projector.drain`. A partition that fails waits for the next turn: loading it again would delay the others."""
         try:
             return self._projector.drain(number, go_on=go_on)
         except LogUnavailable:
             raise
         except Exception as error:  # noqa: BLE001 - a fault of one partition must not stop all others
             self._failure = self._failure or error
+            self._failed.add(number)
             return True
 
     def _count_work(self) -> None:

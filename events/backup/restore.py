@@ -16,17 +16,17 @@ from events.backup.backup import ReportProgress
 from events.backup.document_repair import replay_stream
 from events.backup.errors import BackupDamaged, TargetNotEmpty
 from events.backup.location import BackupLocation
-from events.backup.manifest import HERE, BackupManifest, Record, Stream, fields_of, name_of, unpack, unpack_records
+from events.backup.manifest import HERE, BackupManifest, Record, Stream, name_of, unpack, unpack_records
 from events.log.archive.manifest import ArchiveManifest, manifest_name
 from events.log.archive.notes import archive_key, note, set_location
 from events.log.codec import decode_entry
 from events.log.connect import Client, answering
-from events.log.entries import RawEntry, digest, link, number_of
+from events.log.entries import RawEntry, digest, fields_of, link, number_of
 from events.log.errors import UnreadableEvent
 from events.log.events import BlockResolved, LogInitialised, SecretsErased
 from events.log.failpoints import FailPoint, reached
 from events.log.keys import FLEET, key, name
-from events.log.log_factory import RESTORING
+from events.log.log_factory import FORMAT, RESTORING
 from events.log.object_store import ObjectStore
 from events.log.raw import RawStreams
 from events.log.subject_record import encode_record
@@ -144,7 +144,7 @@ def restore(
         records = {subject: encode_record(partition, entry.head, entry.snapshot) for subject, entry in stored}
         _set(client, key(partition, "subjects"), records)
         if stream.head:
-            _set(client, key(partition, "meta"), {"position": stream.head, "at": replayed.at})
+            _set(client, key(partition, "meta"), {"position": stream.head, "at": replayed.at, "format": FORMAT})
         subjects += len(replayed.subjects)
         unapplied += replayed.unapplied
         tell("documents", number, len(events))

@@ -161,6 +161,8 @@ end
 by_parts('HSET', KEYS[2], written)
 by_parts('HDEL', KEYS[2], deleted)
 call('HSET', KEYS[3], 'position', before + count, 'at', at)
+-- What the keys of a log hold, and in which form; whoever opens the log compares it (events/log/log_factory.py:FORMAT).
+if before == 0 then call('HSET', KEYS[3], 'format', 2) end
 
 -- Of the chunk and of each command: its first position, the number of its events, and their time.
 local remembered, times = {arguments[1], before + 1 .. ':' .. count .. ':' .. at}, {at, arguments[1]}

@@ -12,7 +12,8 @@ from events.log.port import CHUNK_BYTES_MAX, CHUNK_EVENTS_MAX, DEVICE_EVENTS, Pr
 _OVERHEAD_BYTES = 64
 _OF_TWINS = DEVICE_EVENTS - {ConfigurationSet}
 _TWIN_BYTES_FEW = CHUNK_BYTES_MAX // 8
-"""Up to this size of its document, the event of a twin is not measured before its batch is sent."""
+_EVENTS_FEW = 4
+"""Up to this number of events of twins, and this size of their documents, a command is not measured before its batch is sent."""
 
 
 class Piece(msgspec.Struct, frozen=True):
@@ -23,28 +24,41 @@ class Piece(msgspec.Struct, frozen=True):
     data: tuple[bytes, ...]
 
 
-def _size(proposed: Proposed, data: bytes) -> int:
-    size = _OVERHEAD_BYTES + len(data)
-    for _, document in proposed.snapshots:
-        size += 0 if document is None else len(document)
-    if size > CHUNK_BYTES_MAX:
-        raise EventTooLarge(proposed.subject, size, CHUNK_BYTES_MAX)
-    return size
+def _documents_size(proposed: Proposed) -> int:
+    return sum([len(document) for _, document in proposed.snapshots if document is not None])
 
 
-def check_size(proposed: Proposed) -> None:
-    """Reject an event that is too large for a chunk, before its batch is sent.
+def _encoded_together(batch: Sequence[Proposed], start: int) -> tuple[list[bytes], int]:
+    """The data of an event and of those that follow it, and the size of all of them with their documents.
 
     Raises:
-        EventTooLarge: it is over the limit with its snapshots.
+        EventTooLarge: that is over the limit of a chunk.
+    """
+    data, size, end = list[bytes](), 0, start
+    while end == start or (end < len(batch) and batch[end].follows):
+        data.append(canonical.encode(batch[end].event))
+        size += _OVERHEAD_BYTES + len(data[-1]) + _documents_size(batch[end])
+        end += 1
+    if size > CHUNK_BYTES_MAX:
+        raise EventTooLarge(batch[start].subject, size, CHUNK_BYTES_MAX)
+    return data, size
+
+
+def check_size(events: Sequence[Proposed]) -> None:
+    """Reject the events of a command, which are written together, if no chunk can hold them; before its batch is sent.
+
+    Raises:
+        EventTooLarge: they are over the limit with their snapshots.
     """
     # Manifests, the sets of a rollout and the deployments of a group reach 1 MiB; so does the twin of a device, whose empty
     # texts, objects and arrays count nothing against its limits (contract/hub.md §6). To encode every event of a small device
     # a second time would find nothing.
-    if type(proposed.event) not in _OF_TWINS or any(
-        document is not None and len(document) > _TWIN_BYTES_FEW for _, document in proposed.snapshots
+    if events and not (
+        len(events) <= _EVENTS_FEW
+        and all(type(proposed.event) in _OF_TWINS for proposed in events)
+        and sum(map(_documents_size, events)) <= _TWIN_BYTES_FEW
     ):
-        _size(proposed, canonical.encode(proposed.event))
+        _encoded_together(events, 0)
 
 
 class _OpenPiece:
@@ -70,16 +84,9 @@ def split(batch: Sequence[Proposed], *, partitions: int) -> Iterator[Piece]:
     open_pieces: dict[int, _OpenPiece] = {}
     start, count = 0, len(batch)
     while start < count:
-        first = batch[start]
-        encoded_event = canonical.encode(first.event)
-        data, size, end = [encoded_event], _size(first, encoded_event), start + 1
-        while end < count and batch[end].follows:
-            data.append(canonical.encode(batch[end].event))
-            size += _size(batch[end], data[-1])
-            end += 1
-        if size > CHUNK_BYTES_MAX:
-            raise EventTooLarge(first.subject, size, CHUNK_BYTES_MAX)
-        stream = stream_of(first.subject, first.event, partitions=partitions)
+        data, size = _encoded_together(batch, start)
+        end = start + len(data)
+        stream = stream_of(batch[start].subject, batch[start].event, partitions=partitions)
         piece = open_pieces.get(stream)
         if piece is None:
             piece = open_pieces[stream] = _OpenPiece()

@@ -6,6 +6,7 @@ LogError
 ├── LogRestoring            temporary: a restore is running, or was interrupted
 ├── UnsafeRedis             the server's settings would lose events
 ├── LogMismatch             rejected: another number of partitions
+├── LogOfAnotherVersion     rejected: stored by an older or newer version of twinfold
 ├── EventTooLarge           rejected
 ├── Fenced                  rejected: another process took over
 ├── ObjectStoreUnavailable  temporary: the object store does not answer, or its URL is wrong
@@ -14,6 +15,7 @@ LogError
 ├── SegmentDamaged          stop: a file of the archive was changed
 ├── ManifestDamaged         stop: a manifest of the archive was changed
 ├── LogLostItsTail          stop: positions are missing
+│   └── TailReplaced        stop: other events are at these positions
 └── UnreadableEvent         stop: an entry does not decode
 """
 
@@ -131,6 +133,15 @@ class LogLostItsTail(LogError):
         self.position = expected
 
 
+class TailReplaced(LogLostItsTail):
+    """Events were appended at positions that the log had lost: the projections have others."""
+
+    def __init__(self, stream: str, position: int) -> None:
+        super().__init__(stream, expected=position, actual=position - 1)
+        why = f"{stream}:{position} is not the event that was applied, as the log lost its tail and went on"
+        self.args = (f"{why}; restore a backup",)
+
+
 class UnreadableEvent(LogError):
     """An entry of the log does not decode as an event of this version."""
 
@@ -140,11 +151,14 @@ class UnreadableEvent(LogError):
 
 
 class Fenced(LogError):
-    """Another process took over; nothing that this process decided under its older fence is written."""
+    """Another process took over; nothing that this process decides under its older fence is written to the stream any more.
 
-    def __init__(self, stream: str, newest: int) -> None:
+    `streams_to_wake` are those of the chunks of the same batch that were written before, and whose workers nobody has woken.
+    """
+
+    def __init__(self, stream: str, newest: int, *, streams_to_wake: frozenset[int] = frozenset()) -> None:
         super().__init__(f"{stream}: another process (fence {newest}) has taken over; stop this one")
-        self.stream, self.newest = stream, newest
+        self.stream, self.newest, self.streams_to_wake = stream, newest, streams_to_wake
 
 
 class LogMismatch(LogError):
@@ -156,3 +170,19 @@ class LogMismatch(LogError):
             f" request {partitions} partitions, or use another database"
         )
         self.partitions, self.requested = partitions, requested
+
+
+class LogOfAnotherVersion(LogError):
+    """The database has a log in another storage format than this version of twinfold reads and writes."""
+
+    def __init__(self, *, stored: int, supported: int) -> None:
+        super().__init__(
+            f"this log has storage format {stored}, and this version of twinfold has format {supported}; "
+            + (
+                "back it up with the version that wrote it (`twinfold backup`), and restore the backup with this one into an"
+                " empty database or data directory (`twinfold restore`)"
+                if stored < supported
+                else "use the version that wrote it, or a newer one"
+            )
+        )
+        self.stored, self.supported = stored, supported

@@ -1,6 +1,7 @@
 """Initialises and opens logs in Redis."""
 
 import secrets
+from typing import Any
 
 from events.clock import now_ms
 from events.envelope import Principal
@@ -8,7 +9,7 @@ from events.log.archive.notes import initialisation_of
 from events.log.codec import decode_entry
 from events.log.connect import TIMEOUT_SECONDS, Client, answering, check_server, connect
 from events.log.entries import in_stream
-from events.log.errors import LogMismatch, LogNotInitialised, LogRestoring
+from events.log.errors import LogMismatch, LogNotInitialised, LogOfAnotherVersion, LogRestoring
 from events.log.events import LOG_SUBJECT, LogInitialised
 from events.log.keys import FLEET, PARTITIONS_DEFAULT, PARTITIONS_MAX, key, name
 from events.log.port import Proposed
@@ -17,6 +18,14 @@ from events.settings import hide_password
 
 RESTORING = key(FLEET, "restoring")
 """The key that a database has from the first to the last write of a restore, so that a part of a log is not opened as a log."""
+
+FORMAT = 2
+"""The number of the form in which a log's heads and documents are stored; append.lua writes it with a stream's first event.
+
+It rises when an older version could not read what this one writes, or the other way round. Format 1, which has no number, had
+two hashes, `heads` and `snapshots`. Without a check, every subject of such a log would seem to have no event. Entries, files
+of the archive and backups have forms of their own: a backup of any format can be restored, because documents are replayed.
+"""
 
 _AUTHOR = Principal.parse("system:log")
 
@@ -37,7 +46,7 @@ def initialise(
 
     Raises:
         LogMismatch: the database has a log with another number of partitions.
-        LogRestoring, UnsafeRedis, LogUnavailable: as `open_log`.
+        LogOfAnotherVersion, LogRestoring, UnsafeRedis, LogUnavailable: as `open_log`.
     """
     if partitions is not None and not 1 <= partitions <= PARTITIONS_MAX:
         raise ValueError(f"a log has 1 to {PARTITIONS_MAX} partitions, not {partitions}")
@@ -65,6 +74,7 @@ def open_log(url: str, *, allow_volatile: bool = False, timeout_seconds: float =
 
     Raises:
         LogNotInitialised: the database has no log.
+        LogOfAnotherVersion: an older or newer version of twinfold wrote the log, in another storage format.
         LogRestoring: a restore into the database has not ended.
         UnsafeRedis: the server would lose events, and `allow_volatile` is not set.
         LogUnavailable: the server does not answer within `timeout_seconds`.
@@ -80,11 +90,18 @@ def open_log(url: str, *, allow_volatile: bool = False, timeout_seconds: float =
 
 def _first_event(client: Client) -> LogInitialised | None:
     with answering():
-        if client.exists(RESTORING):
-            raise LogRestoring
+        # Not a transaction, so that a cluster can answer too.
+        pipe: Any = client.pipeline(transaction=False)
+        pipe.get(RESTORING)
+        pipe.hget(key(FLEET, "meta"), "format")
+        restoring, stored_format = pipe.execute()
+    if restoring is not None:
+        raise LogRestoring
     entries = in_stream(client, name(FLEET), after=0, limit=1)
     if not entries:
         return None
+    if int(stored_format or 1) != FORMAT:
+        raise LogOfAnotherVersion(stored=int(stored_format or 1), supported=FORMAT)
     # Once the first event is archived, its copy in Redis is read: a log opens although its archive is away.
     if entries[0].position != 1:
         return initialisation_of(client)

@@ -11,7 +11,7 @@ from events.log.codec import decode_entry, type_of
 from events.log.errors import Fenced, LogLostItsTail
 from events.log.events import LOG_SUBJECT, LogInitialised
 from events.log.keys import FLEET, PARTITIONS_DEFAULT, device_of, name, partition_of
-from events.log.port import Chunk, Conflicted, Event, Head, Log, Proposed, Stored, Written, with_time
+from events.log.port import Chunk, Conflicted, Event, Head, Log, Proposed, Stored, Written, streams_to_wake, with_time
 from events.log.rank_follower import RankFollower
 from events.log.ranked_deployments import RankedDeployments
 
@@ -52,6 +52,7 @@ class MemoryLog(Log):
         """Append a batch; see `events.log.port.Log.append`."""
         # A list, as in Redis: an event that is too large leaves nothing of its batch in the log.
         pieces, chunks = list(split(batch, partitions=self.partitions)), list[Chunk]()
+        fenced = list[int]()
         for number, piece in enumerate(pieces):
             stream, chunk_id = self._streams[piece.stream], f"{command_id}:{number}"
             # The same order as in append.lua, which has the reasons; tests/log/test_contract.py runs over both.
@@ -61,7 +62,8 @@ class MemoryLog(Log):
                 continue
             if fence is not None:
                 if fence < stream.fence:
-                    raise Fenced(name(piece.stream), stream.fence)
+                    fenced.append(piece.stream)
+                    continue
                 stream.fence = fence
             proposals = [batch[index] for index in piece.indices]
             heads, versions, conflicts = _check(stream, proposals)
@@ -89,6 +91,9 @@ class MemoryLog(Log):
                     stream.commands[proposed.command_id] = (began, before + 1, stream.at)
             # No worker follows a log in memory.
             chunks.append(Written(piece.stream, piece.indices, first, stream.at, repeated=False, woke=True))
+        if fenced:
+            newest = self._streams[fenced[0]].fence
+            raise Fenced(name(fenced[0]), newest, streams_to_wake=streams_to_wake(chunks))
         return tuple(chunks)
 
     @override
@@ -115,8 +120,11 @@ class MemoryLog(Log):
         return [subject for subject in self._streams[stream].snapshots if subject.startswith(prefix)]
 
     @override
-    def subjects_with_events(self, stream: int) -> Iterable[str]:
-        return list(self._streams[stream].heads)
+    def all_stored(self, stream: int) -> Iterable[tuple[str, Stored]]:
+        heads, snapshots = self._streams[stream].heads, self._streams[stream].snapshots
+        return [
+            (subject, Stored(heads.get(subject, Head()), snapshots.get(subject))) for subject in {*heads, *snapshots}
+        ]
 
     @override
     def ranked_deployments(self) -> RankedDeployments:

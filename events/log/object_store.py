@@ -2,7 +2,9 @@
 
 import contextlib
 import os
+import re
 import secrets
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -20,6 +22,8 @@ _FAULTS = (
     TypeError,
 )
 """Errors of a program, not of a store; these are never reported as an unavailable store."""
+_DRAFT = re.compile(r"\..+\.[0-9]+\.[0-9a-f]{8}")
+_DRAFT_SECONDS_MAX = 3600
 
 
 class ObjectStore:
@@ -157,6 +161,7 @@ def _why(error: Exception) -> str:
 
 def _write_local(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _delete_old_drafts(path.parent)
     # A process id alone is not unique: containers that share a directory have the same ids.
     draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     try:
@@ -176,3 +181,12 @@ def _write_local(path: Path, data: bytes) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def _delete_old_drafts(folder: Path) -> None:
+    """Delete the drafts of processes that were killed while they wrote. A younger one may be of a process that still writes."""
+    for path in folder.iterdir():
+        if _DRAFT.fullmatch(path.name):
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - path.stat().st_mtime > _DRAFT_SECONDS_MAX:
+                    path.unlink()

@@ -136,6 +136,12 @@ class Conflicted(msgspec.Struct, frozen=True):
 Chunk = Written | Conflicted
 
 
+def streams_to_wake(chunks: Iterable[Chunk]) -> frozenset[int]:
+    """The streams of an append whose workers its caller must wake."""
+    # A repeated chunk also wakes: the process that got no answer to the first attempt enqueued nothing.
+    return frozenset(chunk.stream for chunk in chunks if isinstance(chunk, Written) and (chunk.woke or chunk.repeated))
+
+
 class Log(Protocol):
     """Append-only streams: one per partition and one for the fleet."""
 
@@ -164,7 +170,8 @@ class Log(Protocol):
         Raises:
             LogUnavailable: Redis did not answer. The batch may or may not be in the log; send the same batch again.
             EventTooLarge: an event is over 1 MiB with its snapshots.
-            Fenced: another process with a higher fence has written to this stream.
+            Fenced: another process with a higher fence has written to a stream; chunks of other streams, or before it, may be
+                in the log.
         """
         ...
 
@@ -205,8 +212,8 @@ class Log(Protocol):
         """Every subject of a stream that has a snapshot and starts with `prefix`, in no particular order."""
         ...
 
-    def subjects_with_events(self, stream: int) -> Iterable[str]:
-        """Every subject of a stream that has a head, with or without a snapshot, in no particular order."""
+    def all_stored(self, stream: int) -> Iterable[tuple[str, Stored]]:
+        """Every subject of a stream with its head and snapshot, in no particular order; a subject can come more than once."""
         ...
 
     def ranked_deployments(self) -> RankedDeployments:

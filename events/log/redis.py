@@ -16,16 +16,16 @@ from events.log.chunks import Piece, split
 from events.log.claims import WOKEN_MS
 from events.log.codec import decode_entry, type_of
 from events.log.connect import Client, Entries, answering, position_of
-from events.log.entries import in_stream
+from events.log.entries import RawEntry, in_stream
 from events.log.errors import Fenced, LogLostItsTail, UnreadableEvent
 from events.log.exchange import Command, Exchange
 from events.log.failpoints import FailPoint, reached
 from events.log.keys import FLEET, device_of, key, name, partition_of
-from events.log.port import Chunk, Conflicted, Event, Head, Log, Proposed, Stored, Written
+from events.log.port import Chunk, Conflicted, Event, Head, Log, Proposed, Stored, Written, streams_to_wake
 from events.log.rank_follower import RankFollower
 from events.log.ranked_deployments import RankedDeployments
 from events.log.raw import RawStreams
-from events.log.subject_record import decode_document, decode_record, encode_document, has_document, has_events
+from events.log.subject_record import decode_document, decode_record, encode_document, has_document
 from events.readiness.state import WAIVER
 from events.redis_cluster import hash_fields
 
@@ -107,7 +107,7 @@ class RedisLog(Log):
                     later = calls[start : start + _IN_FLIGHT]
                     answers += self._finish(self._begin(later), later, _APPEND)
             reached(FailPoint.APPEND_AFTER_SCRIPT)
-            return tuple(_chunk(piece, answer) for piece, answer in zip(pieces, answers, strict=True))
+            return _chunks(pieces, answers)
 
         return chunks
 
@@ -178,11 +178,10 @@ class RedisLog(Log):
                     yield field.decode()
 
     @override
-    def subjects_with_events(self, stream: int) -> Iterable[str]:
+    def all_stored(self, stream: int) -> Iterable[tuple[str, Stored]]:
         with answering():
             for field, record in hash_fields(self.client, key(stream, "subjects")):
-                if has_events(record):
-                    yield field.decode()
+                yield field.decode(), decode_record(record)
 
     # -- reading
 
@@ -252,23 +251,31 @@ class RedisLog(Log):
 
     @override
     def position_at(self, stream: int, at: int) -> int:
-        oldest = in_stream(self.client, name(stream), after=0, limit=1)
-        if not oldest:
+        oldest = self._timed(stream, 1)
+        if oldest is None:
             return 0
         # Binary search: the script raises each time to the previous one, so times never fall.
-        low, high = oldest[0].position - 1, self.head(stream)
-        if low and at < oldest[0].at and self._streams.refresh(name(stream)):
+        low, high = oldest.position - 1, self.head(stream)
+        if low and at < oldest.at and self._streams.refresh(name(stream)):
             return self._streams.archived_at(name(stream), at)
         while low < high:
             middle = (low + high + 1) // 2
-            entry = in_stream(self.client, name(stream), after=middle - 1, limit=1)
-            if entry and entry[0].position != middle:
+            timed = self._timed(stream, middle)
+            if timed is not None and timed.position != middle and self._streams.refresh(name(stream)) >= middle:
                 return self.position_at(stream, at)  # The archive mover trimmed the stream during the search.
-            if entry and entry[0].at <= at:
-                low = middle
+            if timed is not None and timed.at <= at:
+                low = timed.position
             else:
                 high = middle - 1
         return low
+
+    def _timed(self, stream: int, position: int) -> RawEntry | None:
+        """The first entry in Redis from a position on that has a time: an operator can skip one that is damaged or deleted."""
+        while entries := in_stream(self.client, name(stream), after=position - 1, limit=1):
+            if entries[0].fields.get(b"at", b"").isdigit():
+                return entries[0]
+            position = entries[0].position + 1
+        return None
 
 
 def _polled(client: RedisCluster, ids: Mapping[str, str], *, limit: int, milliseconds: int) -> list[Any]:
@@ -335,14 +342,25 @@ def _call(
     )
 
 
-def _chunk(piece: Piece, answer: list[Any]) -> Chunk:
-    match answer[0]:
-        case b"conflict":
-            triples = zip(answer[1::3], answer[2::3], answer[3::3], strict=True)
-            current = {subject.decode(): Head(version, generation) for subject, version, generation in triples}
-            return Conflicted(piece.stream, piece.indices, current)
-        case b"fenced":
-            raise Fenced(name(piece.stream), answer[1])
-        case state:
-            repeated, woke = state == b"repeated", bool(answer[2])
-            return Written(piece.stream, piece.indices, answer[1], answer[3], repeated=repeated, woke=woke)
+def _chunks(pieces: Sequence[Piece], answers: Sequence[list[Any]]) -> tuple[Chunk, ...]:
+    """The results of the calls of a batch.
+
+    Raises:
+        Fenced: a call was rejected for its fence.
+    """
+    chunks, fenced = list[Chunk](), list[tuple[int, int]]()
+    for piece, answer in zip(pieces, answers, strict=True):
+        match answer[0]:
+            case b"conflict":
+                triples = zip(answer[1::3], answer[2::3], answer[3::3], strict=True)
+                current = {subject.decode(): Head(version, generation) for subject, version, generation in triples}
+                chunks.append(Conflicted(piece.stream, piece.indices, current))
+            case b"fenced":
+                fenced.append((piece.stream, answer[1]))
+            case state:
+                repeated, woke = state == b"repeated", bool(answer[2])
+                chunks.append(Written(piece.stream, piece.indices, answer[1], answer[3], repeated=repeated, woke=woke))
+    if fenced:
+        stream, newest = fenced[0]
+        raise Fenced(name(stream), newest, streams_to_wake=streams_to_wake(chunks))
+    return tuple(chunks)

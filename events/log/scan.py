@@ -69,6 +69,8 @@ def scan(
     for segment in streams.segments(stream):
         if segment.last <= after or (upto is not None and segment.first > upto):
             continue
+        if segment.first > after + 1:
+            break  # The notes have lost a segment; reading on below finds its entries in Redis, or names it.
         low, high = max(after, segment.first - 1), segment.last if upto is None else min(upto, segment.last)
         try:
             yield from _in_segment(streams, segment, entry_filter, low, high)

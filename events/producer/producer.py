@@ -7,7 +7,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
-from functools import cache
+from functools import cache, partial
 from types import TracebackType
 from typing import Any, Protocol, Self, cast
 
@@ -27,12 +27,13 @@ from events.envelope import Principal
 from events.log import fleet_documents
 from events.log.chunks import check_size
 from events.log.concepts import BY_COMMAND
+from events.log.errors import Fenced
 from events.log.events import LOG_SUBJECT, BlockResolved, BlockRetried, SecretsErased
 from events.log.keys import FLEET, name
-from events.log.port import Chunk, Conflicted, Log, Proposed, Stored, Written, with_time
+from events.log.port import Chunk, Conflicted, Log, Proposed, Stored, Written, streams_to_wake, with_time
 from events.log.ranked_deployments import rank_of
 from events.log.wake import WakeFailed
-from events.producer.append_in_flight import AppendInFlight, Pending
+from events.producer.append_in_flight import AppendInFlight, Pending, T, until_answered
 from events.producer.decision import (
     REFUSALS,
     check,
@@ -62,6 +63,9 @@ from events.readiness.state import WaiverDocument
 
 BATCH_COMMANDS = 1000
 ATTEMPTS_MAX = 8
+ANSWER_ATTEMPTS_MAX = 16
+"""With their pauses 21 s, unless a server takes long to refuse. A replica takes its master's place after some 8 s, with
+`cluster-node-timeout 5000` (docs/guides/cluster.md): a producer that runs meanwhile should not end."""
 REASON_BYTES_MAX = 2000
 _COMMANDS_IN_FLIGHT = 512
 """Commands that are decided while those before them are appended.
@@ -125,7 +129,7 @@ class Producer:
         take_secrets: Callable[[Command], Command] = refuse_plain_secrets,
         new_keys: Callable[[int], Sequence[JsonObject]] | None = None,
         batch_commands: int = BATCH_COMMANDS,
-        attempts: int = ATTEMPTS_MAX,
+        attempts: int = ANSWER_ATTEMPTS_MAX,
         deployments_max: int = 0,
         readiness_policy: ReadinessPolicy | None = None,
         before_append: Callable[[Sequence[Proposed]], None] = lambda _: None,
@@ -267,14 +271,30 @@ class Producer:
     def _record(self, event: BlockResolved | BlockRetried | SecretsErased) -> None:
         chunks: tuple[Chunk, ...] = ()
         while not chunks or isinstance(chunks[0], Conflicted):
-            (stored,) = self._log.load([LOG_SUBJECT], fleet=True)
+            (stored,) = self._loaded(lambda: self._log.load([LOG_SUBJECT], fleet=True))
             if self._key is not None and self._key.counts(self._log, FLEET, [0]) != [0]:
                 return
             append = self._decided(
                 self._with_id(0, [Proposed(LOG_SUBJECT, stored.head.version, event)]), (), frozenset(), ""
             )
+            chunks = self._answered(append)
+
+    def _answered(self, append: AppendInFlight) -> tuple[Chunk, ...]:
+        """Wait for the answer to an append, and wake the workers of what is in the log.
+
+        Raises:
+            LogUnavailable, Fenced: as `AppendInFlight.chunks`.
+        """
+        try:
             chunks = append.chunks(attempts=self._attempts, pause=self._pause)
-        self._wake(chunks)
+        except Fenced as fenced:
+            self._wake(fenced.streams_to_wake)
+            raise
+        self._wake(streams_to_wake(chunks))
+        return chunks
+
+    def _loaded(self, call: Callable[[], T]) -> T:
+        return until_answered(call, attempts=self._attempts, pause=self._pause)
 
     def _with_id(self, number: int, events: Iterable[Proposed]) -> Sequence[Proposed]:
         """The events of a command with its id, if the producer has a key."""
@@ -328,7 +348,7 @@ class Producer:
                     pending, append = self._settled(append, progress) + pending, None
                     continue
                 now, later, subjects = _one_each(pending, in_flight)
-                state = load(self._log, [command for _, command in now])
+                state = self._loaded(partial(load, self._log, [command for _, command in now]))
                 if append is not None and not in_flight.isdisjoint(state[False]):
                     # A parent of a device is in flight, which only the device's document or its command's scope names.
                     pending, append = self._settled(append, progress) + pending, None
@@ -349,7 +369,7 @@ class Producer:
         except BaseException:
             # What was decided before the error is written, as if it had been written before the next commands were read.
             if append is not None:
-                self._wake(append.chunks_unless_settled())
+                self._wake(append.wakes_unless_settled())
             raise
 
     def _next(self, commands: Iterator[Pending], limit: int, progress: "_Progress") -> list[Pending]:
@@ -389,8 +409,7 @@ class Producer:
                     creates = [event for event in events if isinstance(event.event, DeploymentCreated)]
                     for event in creates:
                         self._check_readiness(event, waivers)
-                for event in events:
-                    check_size(event)
+                check_size(events)
                 if creates:
                     if not left:
                         raise DeploymentsFull(self._deployments_max)
@@ -430,12 +449,11 @@ class Producer:
         Raises:
             ConflictPersists, LogUnavailable: as `submit`.
         """
-        chunks = append.chunks(attempts=self._attempts, pause=self._pause)
+        chunks = self._answered(append)
         for chunk in chunks:
             if not isinstance(chunk, Conflicted):
                 progress.add(chunk, append.authors)
                 self.written += len(chunk.indices)
-        self._wake(chunks)
         again = append.in_conflict(chunks)
         # Only a batch in which every command is in conflict counts towards the limit; one that writes something makes progress.
         # By commands, not events: one command can have several events.
@@ -467,11 +485,7 @@ class Producer:
 
         return [(index, with_parts(sent, keyed)) for index, sent in commands]
 
-    def _wake(self, chunks: Iterable[Chunk]) -> None:
-        # A repeated chunk also wakes: the process that got no answer to the first attempt enqueued nothing.
-        streams = {
-            chunk.stream for chunk in chunks if not isinstance(chunk, Conflicted) and (chunk.woke or chunk.repeated)
-        }
+    def _wake(self, streams: AbstractSet[int]) -> None:
         if self._waker is not None and streams:
             # The events are in the log, so a failed wake-up is no failure of the commands: the reconciler finds the lag.
             with contextlib.suppress(WakeFailed):

@@ -1,7 +1,8 @@
 """Reads the fleet snapshot that rollouts are judged on, for all rollouts at once."""
 
+import copy
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, assert_never
 
@@ -18,6 +19,7 @@ from events.fleet.answers import NOT_RUNNING, OK
 from events.fleet.packed import PAGE_ITEMS
 from events.log.keys import FLEET, name
 from events.log.port import Log, Stored
+from events.projection_store.deployment_reads import DeploymentReads
 from events.projection_store.device_pages import device_ids
 from events.projection_store.port import ProjectionStore, read_fields
 from events.projection_store.query_engine import QueryEngine
@@ -61,6 +63,7 @@ class FleetSnapshotReader:
     def __init__(self, log: Log, projections: ProjectionStore) -> None:
         self._log, self._projections = log, projections
         self._query_engine = QueryEngine(log, projections)
+        self._deployment_reads, self._deployment_ids = DeploymentReads(projections), frozenset[str]()
         self._readings: dict[int, PartitionReading] = {}
         self._hashes: dict[int, Hashes] = {}
         # By rollout: its version, and the questions of its last plan.
@@ -68,10 +71,19 @@ class FleetSnapshotReader:
         self.lagging: tuple[str, ...] = ()
         self._is_blocked = False
 
+    def of_rollouts(self, rollouts: Mapping[str, RolloutDocument]) -> "FleetSnapshotReader":
+        """A reader for these rollouts alone. Its cost follows their devices, not the number of other deployments."""
+        # A copy shares the hashes of device ids, and where the sets of deployments are.
+        reader = copy.copy(self)
+        deployment_ids = {*rollouts, *(document.rollback for document in rollouts.values())} - {""}
+        reader._deployment_ids = frozenset(deployment_ids)  # noqa: SLF001 - of its own class
+        reader._readings, reader._last_questions = {}, {}  # noqa: SLF001
+        return reader
+
     @property
     def position(self) -> tuple[object, ...]:
         """What the last refresh read; while it is equal, so is every fleet snapshot of the same rollout."""
-        return self.lagging, {number: reading.vector for number, reading in self._readings.items()}
+        return self.lagging, {number: reading.checkpoint for number, reading in self._readings.items()}
 
     def heads(self) -> dict[int, int]:
         """The heads of all streams."""
@@ -84,11 +96,11 @@ class FleetSnapshotReader:
             LogUnavailable: the projections cannot be read.
         """
         states = self._projections.states(range(self._log.partitions))
-        vectors = {number: reading.vector for number, reading in self._readings.items()}
-        moved = [number for number, (checkpoint, _) in states.items() if checkpoint.vector != vectors.get(number)]
+        # Not the vectors: a rebuild mends what was damaged at the same vector.
+        checkpoints = {number: reading.checkpoint for number, reading in self._readings.items()}
+        moved = [number for number, (checkpoint, _) in states.items() if checkpoint != checkpoints.get(number)]
         if moved:
-            stored_partitions = self._projections.read_each(moved, hashes=_HASHES, arrays=STATUS_ARRAYS)
-            self._readings |= zip(moved, map(PartitionReading, stored_partitions), strict=True)
+            self._readings |= zip(moved, self._read(moved), strict=True)
         behind = {
             number
             for number, reading in self._readings.items()
@@ -98,6 +110,11 @@ class FleetSnapshotReader:
         self.lagging = tuple(name(number) for number in sorted(behind | blocked))
         self._is_blocked = bool(blocked)
         return not self.lagging
+
+    def _read(self, numbers: Sequence[int]) -> Iterable[PartitionReading]:
+        if self._deployment_ids:
+            return self._deployment_reads.readings(numbers, *self._deployment_ids, with_assignments=True)
+        return map(PartitionReading, self._projections.read_each(numbers, hashes=_HASHES, arrays=STATUS_ARRAYS))
 
     def settle(self, pause: Callable[[float], None]) -> None:
         """Refresh until workers have applied the present log, for `SETTLE_SECONDS` at most.

@@ -6,7 +6,18 @@ from typing import Protocol
 import msgspec
 
 from events.fleet.assignments import Assignment
+from events.log.keys import name
 from events.stored_projection.stored_partition import AssignmentEntry, Checkpoint, StoredPartition, Writes
+
+
+class CheckpointDamaged(Exception):
+    """The checkpoint of a partition cannot be decoded, so nothing is known of its projections."""
+
+    def __init__(self, partition: int) -> None:
+        super().__init__(
+            f"the checkpoint of {name(partition)} is damaged; run `twinfold rebuild --partition {name(partition)}`"
+        )
+        self.partition = partition
 
 
 class Blocked(msgspec.Struct, frozen=True):
@@ -54,7 +65,11 @@ class ProjectionStore(Protocol):
     """Stores every partition. Each read is atomic: it sees one state of its partition."""
 
     def checkpoint(self, partition: int) -> Checkpoint:
-        """The checkpoint of a partition; the initial one if nothing is stored."""
+        """The checkpoint of a partition; the initial one if nothing is stored.
+
+        Raises:
+            CheckpointDamaged: as every read that includes the checkpoint.
+        """
         ...
 
     def load(self, partition: int) -> StoredPartition:
@@ -102,7 +117,10 @@ class ProjectionStore(Protocol):
         ...
 
     def states(self, partitions: Sequence[int]) -> dict[int, tuple[Checkpoint, Blocked | None]]:
-        """The checkpoint of several partitions, and where each is blocked, if it is; in one round trip."""
+        """The checkpoint of several partitions, and where each is blocked, if it is; in one round trip.
+
+        A partition whose checkpoint is damaged has the initial one, and counts as blocked: the others can be read.
+        """
         ...
 
     def assignment_changes(self, partition: int, *, after: int, limit: int) -> Sequence[AssignmentEntry]:

@@ -18,7 +18,7 @@ from events.log.keys import key, name
 from events.log.raw import RawStreams
 from events.log.script import Script
 from events.projection_store.archived_assignments import stored_key, stored_of
-from events.projection_store.port import Blocked, Fields, Names, StoredDevice
+from events.projection_store.port import Blocked, CheckpointDamaged, Fields, Names, StoredDevice
 from events.stored_projection.stored_partition import (
     ARRAYS,
     HASHES,
@@ -53,7 +53,9 @@ class RedisProjectionStore:
     def checkpoint(self, partition: int) -> Checkpoint:
         """The checkpoint of a partition; the initial one if nothing is stored."""
         with answering():
-            return _checkpoint(cast("bytes | None", self._client.get(projection_key(partition, "checkpoint"))))
+            return _checkpoint(
+                partition, cast("bytes | None", self._client.get(projection_key(partition, "checkpoint")))
+            )
 
     def load(self, partition: int) -> StoredPartition:
         """Everything stored of a partition, in one transaction."""
@@ -83,7 +85,7 @@ class RedisProjectionStore:
                 for array_name in arrays:
                     pipe.get(projection_key(partition, array_name))
             answers = iter(pipe.execute())
-        return [_partition_of(answers, hashes, fields, arrays) for _ in partitions]
+        return [_partition_of(partition, answers, hashes, fields, arrays) for partition in partitions]
 
     def field_names(self, partitions: Sequence[int], hash_name: str) -> list[Sequence[str]]:
         """The fields of a hash of each of several partitions, in no particular order; in one round trip."""
@@ -121,7 +123,7 @@ class RedisProjectionStore:
                 at, cause = entry.at, entry.cause
         return StoredDevice(
             device_id,
-            _checkpoint(checkpoint),
+            _checkpoint(partition, checkpoint),
             int(ordinal),
             msgspec.json.decode(assignment, type=Assignment) if assignment else NO_ASSIGNMENT,
             configuration,
@@ -165,7 +167,10 @@ class RedisProjectionStore:
         return {number for (number, _, _), answer in zip(calls, answers, strict=True) if answer}
 
     def states(self, partitions: Sequence[int]) -> dict[int, tuple[Checkpoint, Blocked | None]]:
-        """The checkpoint of several partitions, and where each is blocked, if it is; in one round trip."""
+        """The checkpoint of several partitions, and where each is blocked, if it is; in one round trip.
+
+        A partition whose checkpoint is damaged has the initial one, and counts as blocked.
+        """
         with answering():
             # Not a transaction, so that a cluster can answer too.
             pipe: Any = self._client.pipeline(transaction=False)
@@ -175,7 +180,7 @@ class RedisProjectionStore:
             answers = pipe.execute()
         pairs = zip(answers[::2], answers[1::2], strict=True)
         return {
-            partition: (_checkpoint(checkpoint), _blocked(blocked))
+            partition: _state(partition, checkpoint, _blocked(blocked))
             for partition, (checkpoint, blocked) in zip(partitions, pairs, strict=True)
         }
 
@@ -226,17 +231,29 @@ def assignment_change_of(entry: RawEntry) -> AssignmentEntry:
     return AssignmentEntry(entry.position, int(fields[b"at"]), fields[b"cause"].decode(), fields[b"data"], recorded_at)
 
 
-def _checkpoint(data: bytes | None) -> Checkpoint:
-    return Checkpoint() if data is None else msgspec.json.decode(data, type=Checkpoint)
+def _checkpoint(partition: int, data: bytes | None) -> Checkpoint:
+    try:
+        return Checkpoint() if data is None else msgspec.json.decode(data, type=Checkpoint)
+    except msgspec.DecodeError as error:
+        raise CheckpointDamaged(partition) from error
+
+
+def _state(partition: int, data: bytes | None, blocked: Blocked | None) -> tuple[Checkpoint, Blocked | None]:
+    try:
+        return _checkpoint(partition, data), blocked
+    except CheckpointDamaged as error:
+        return Checkpoint(), blocked or Blocked(partition, 0, str(error), 0, decidable=False)
 
 
 def _blocked(data: bytes | None) -> Blocked | None:
     return None if data is None else msgspec.json.decode(data, type=Blocked)
 
 
-def _partition_of(answers: Iterator[Any], hashes: Names, fields: Fields, arrays: Names) -> StoredPartition:
+def _partition_of(
+    partition: int, answers: Iterator[Any], hashes: Names, fields: Fields, arrays: Names
+) -> StoredPartition:
     """What was queued for one partition, from the answers in the same order."""
-    checkpoint = _checkpoint(next(answers))
+    checkpoint = _checkpoint(partition, next(answers))
     stored_hashes: dict[str, dict[str, bytes]] = {
         hash_name: {field.decode(): value for field, value in next(answers).items()} for hash_name in hashes
     }

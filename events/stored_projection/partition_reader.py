@@ -62,7 +62,7 @@ class PartitionReading:
     """
 
     def __init__(self, stored: StoredPartition) -> None:
-        self.vector = stored.checkpoint.vector
+        self.checkpoint, self.vector = stored.checkpoint, stored.checkpoint.vector
         self._stored = stored
         self._sets = {name: as_stored(data) for name, data in stored.hashes["sets"].items()}
         # Sets are decoded when they are read: of thousands of deployments, a caller reads a few.

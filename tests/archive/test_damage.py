@@ -10,8 +10,8 @@ import pytest
 from events.deployment.commands import CreateDeployment, DeleteDeployment
 from events.envelope import Principal
 from events.log.archive.mover import faults
-from events.log.archive.notes import notes_of
-from events.log.errors import LogError, ManifestDamaged, SegmentDamaged, SegmentMissing
+from events.log.archive.notes import archive_key, notes_of
+from events.log.errors import LogError, LogLostItsTail, ManifestDamaged, SegmentDamaged, SegmentMissing
 from events.log.object_store import ObjectStore
 from events.log.raw import RawStreams
 from events.log.redis import RedisLog
@@ -81,6 +81,34 @@ def test_a_segment_with_a_fault_is_named_and_what_is_before_it_reads(
     (fault,) = faults(log.client, ObjectStore(str(tmp_path)), "p00", epoch=log.epoch)
     assert isinstance(fault, kind)
     assert len(log.read(0, after=60, limit=100)) == 40
+
+
+def test_a_segment_that_redis_has_no_note_of_is_named_and_its_entries_are_not_passed_over(
+    shared_redis: EmbeddedRedis, tmp_path: Path
+) -> None:
+    with fresh_log(shared_redis) as log:
+        write_events(log, 20)
+        moving = mover(log, tmp_path, segment_entries=30)
+        moving.write("p00")
+        entry_filter = EntryFilter(types=frozenset({"DeviceRegistered"}))
+        note = log.client.hget(archive_key("p00"), "segment:000000000060")
+        assert note
+        log.client.hdel(archive_key("p00"), "segment:000000000060")
+        # Redis has the entries as well, so they are read there.
+        assert len(list(scan(RawStreams(log.client), "p00", entry_filter))) == 20
+        log.client.hset(archive_key("p00"), "segment:000000000060", note)
+        moving.trim("p00", before_at=FAR)
+        log.client.hdel(archive_key("p00"), "segment:000000000060")
+        named = "p00: expected position 31, the log has 61"
+        streams = RawStreams(log.client)
+        with pytest.raises(LogLostItsTail, match=named):
+            list(scan(streams, "p00", entry_filter))
+        with pytest.raises(LogLostItsTail, match=named):
+            list(streams.entries("p00", after=30))
+        with pytest.raises(LogLostItsTail, match=named):
+            log.position_at(0, 9_000)
+        assert len(log.read(0, after=0, limit=30)) == 30
+        assert len(log.read(0, after=60, limit=100)) == 40
 
 
 def test_a_fault_in_what_redis_has_as_well_stops_nobody_and_keeps_it_there(

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -75,3 +76,30 @@ def test_a_gap_is_found_though_something_was_archived(log: RedisLog, tmp_path: P
         log.read(0, after=85, limit=10)
     with pytest.raises(LogLostItsTail, match="91"):
         RawStreams(log.client).read("p00", after=85, limit=10)
+
+
+@pytest.mark.parametrize("is_archived", [False, True])
+def test_a_time_has_its_position_beside_entries_that_are_missing_or_have_no_time(
+    log: RedisLog, tmp_path: Path, *, is_archived: bool
+) -> None:
+    """An operator can skip such positions, and then asks for a time before or after them."""
+    client: Any = log.client
+    stream = key(0, "log")
+    entries = client.xrange(stream)
+    at_by_position = {position: int(fields[b"at"]) for position, (_, fields) in enumerate(entries, 1)}
+    damaged, deleted = (1, 2, 10, 13, 34, 35, 36, 50, 60, 75), (88, 89, 94, 97)
+    client.delete(stream)
+    for position, (entry_id, fields) in enumerate(entries, 1):
+        if position not in deleted:
+            client.xadd(stream, {b"what": b"ever"} if position in damaged else fields, id=entry_id)
+    if is_archived:
+        moving = mover(log, tmp_path)
+        with pytest.raises(LogLostItsTail, match="88"):
+            moving.write("p00")
+        assert moving.trim("p00", before_at=FAR).trimmed == 80
+    timed = {position: at for position, at in at_by_position.items() if position not in (*damaged, *deleted)}
+    for at in range(1000, 22_000, 500):
+        last = max((position for position, of_entry in timed.items() if of_entry <= at), default=0)
+        next_timed = min((position for position, of_entry in timed.items() if of_entry > at), default=101)
+        # Entries without a time belong to either side.
+        assert last <= log.position_at(0, at) < next_timed

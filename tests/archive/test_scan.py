@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,6 +48,22 @@ def test_the_same_is_found_wherever_it_is_kept(log: RedisLog, tmp_path: Path, pa
             expected = [one for one in everything[after:upto] if wanted.includes(one)]
             assert list(scan(streams, "p00", wanted, after=after, upto=upto)) == expected
     assert [len(list(scan(streams, "p00", wanted))) for wanted in WANTED] == [100, 10, 5, 20, 10, 5, 15, 0]
+
+
+def test_an_entry_without_a_time_hides_no_other_from_a_search_by_time(log: RedisLog, tmp_path: Path) -> None:
+    client: Any = log.client
+    entries = client.xrange("{p00}:log")
+    client.delete("{p00}:log")
+    for position, (entry_id, fields) in enumerate(entries, 1):
+        # The first and the last entry of a segment.
+        client.xadd("{p00}:log", {b"what": b"ever"} if position in (30, 61) else fields, id=entry_id)
+    filters = [EntryFilter(since=at, until=at + 1000) for at in range(1000, 20_000, 1000)]
+    before = [list(scan(RawStreams(client), "p00", entry_filter)) for entry_filter in filters]
+    moving = mover(log, tmp_path, segment_entries=30)
+    moving.write("p00")
+    # What leaves Redis goes by the time of the newest entry too, which is of 6,000 in the first segment.
+    assert moving.trim("p00", before_at=5_999).trimmed == 0
+    assert [list(scan(RawStreams(client), "p00", entry_filter)) for entry_filter in filters] == before
 
 
 def test_of_a_segment_with_several_row_groups_only_those_with_what_is_wanted_are_read(

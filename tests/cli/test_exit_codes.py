@@ -40,6 +40,7 @@ def twinfold(*arguments: str, cwd: Path, **environment: str) -> subprocess.Compl
         (errors.LogNotInitialised("redis://host"), UNAVAILABLE),
         (errors.UnsafeRedis("appendonly", "no", "yes"), UNAVAILABLE),
         (errors.LogLostItsTail("p03", expected=8, actual=7), REFUSED),
+        (errors.LogOfAnotherVersion(stored=1, supported=2), REFUSED),
         (SettingsInvalid("TWINFOLD_WORKERS", "TWINFOLD_WORKERS: too many"), USAGE),
         (ManifestUnreadable(Path("x.json"), "is no JSON"), USAGE),
         (ManifestInvalid([]), REFUSED),

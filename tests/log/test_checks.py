@@ -7,8 +7,9 @@ from redis import Redis
 
 from events import open_producer
 from events.log.connect import check_information, connect, refusal_in
-from events.log.errors import LogMismatch, LogNotInitialised, LogUnavailable, UnsafeRedis
-from events.log.log_factory import initialise, open_log
+from events.log.errors import LogMismatch, LogNotInitialised, LogOfAnotherVersion, LogUnavailable, UnsafeRedis
+from events.log.keys import FLEET, key
+from events.log.log_factory import FORMAT, initialise, open_log
 from services.embedded_redis import EmbeddedRedis
 from tests.servers import flush, redis_server
 
@@ -112,6 +113,33 @@ def test_an_empty_database_is_no_log_and_making_one_twice_is_making_it_once(shar
     assert (unnumbered.epoch, unnumbered.partitions) == (first.epoch, 3)
     for log in (first, second, unnumbered):
         log.client.close()
+    client.close()
+
+
+@pytest.mark.redis_server
+@pytest.mark.parametrize(
+    ("stored", "remedy"),
+    [(None, "`twinfold backup`.*`twinfold restore`"), (FORMAT + 1, "newer")],
+    ids=["older", "newer"],
+)
+def test_a_log_in_another_storage_format_is_not_opened_and_stays_as_it_is(
+    shared_redis: EmbeddedRedis, stored: int | None, remedy: str
+) -> None:
+    client: Any = Redis.from_url(shared_redis.url)
+    flush(client)
+    initialise(shared_redis.url, partitions=2).client.close()
+    if stored is None:
+        # As versions before format 2 have left it.
+        client.hdel(key(FLEET, "meta"), "format")
+        client.rename(key(FLEET, "subjects"), key(FLEET, "heads"))
+    else:
+        client.hset(key(FLEET, "meta"), "format", stored)
+    before = {name: client.dump(name) for name in client.keys("*")}
+    for opening in (open_log, initialise, open_producer):
+        with pytest.raises(LogOfAnotherVersion, match=remedy) as caught:
+            opening(shared_redis.url)
+        assert caught.value.stored == (stored or 1)
+    assert {name: client.dump(name) for name in client.keys("*")} == before
     client.close()
 
 

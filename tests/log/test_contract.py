@@ -252,6 +252,16 @@ def test_an_older_fence_is_refused(log: Log) -> None:
     assert log.head(FLEET) == 3
 
 
+def test_what_was_written_beside_a_fenced_chunk_is_named_so_that_its_workers_are_woken(log: Log) -> None:
+    names = [names_in(partition, 1)[0] for partition in range(PARTITIONS)]
+    log.append([register(names[1])], command_id="newer", by=ADA, at=1, fence=2)
+    batch = [register(names[0]), tagged(names[1], 1), register(names[2])]
+    with pytest.raises(Fenced, match=r"p01.*fence 2") as caught:
+        log.append(batch, command_id="older", by=ADA, at=1, fence=1)
+    assert caught.value.streams_to_wake == {0, 2}
+    assert [log.head(stream) for stream in range(PARTITIONS)] == [1, 1, 1, 0]
+
+
 @pytest.fixture
 def raw(shared_redis: EmbeddedRedis) -> Iterator[tuple[RedisLog, Redis]]:
     client = Redis.from_url(shared_redis.url)

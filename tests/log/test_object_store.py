@@ -1,6 +1,7 @@
 """A place outside Redis: what is called by a name that is none is refused, and many may write at once."""
 
 import io
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,6 +50,19 @@ def test_who_writes_one_file_at_once_writes_it_whole(tmp_path: Path) -> None:
     assert len(set(object_store.get("one") or b"ab")) == 1
     assert object_store.names() == ["one"]
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_what_a_process_wrote_when_it_was_killed_goes_with_a_later_file_and_other_files_stay(tmp_path: Path) -> None:
+    object_store = ObjectStore(str(tmp_path))
+    old, young, foreign = (
+        tmp_path / name for name in (".one.parquet.7.0123abcd", ".two.parquet.8.0123abcd", ".settings.json")
+    )
+    for file in (old, young, foreign):
+        file.write_bytes(b"x")
+    for file in (old, foreign):
+        os.utime(file, (1, 1))
+    object_store.put("three", b"3")
+    assert sorted(tmp_path.iterdir()) == sorted([young, foreign, tmp_path / "three"])
 
 
 def test_a_driver_with_a_cache_writes_to_the_store_that_it_is_for() -> None:

@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,11 @@ from events.device.errors import DeviceExists, DeviceNotFound, EtagMismatch, Twi
 from events.device.events import DeviceRegistered, TwinPatched
 from events.device.state import decode_device
 from events.log.claims import Claims
-from events.log.errors import EventTooLarge, LogUnavailable
+from events.log.errors import EventTooLarge, Fenced, LogUnavailable
 from events.log.keys import FLEET, partition_of
 from events.log.log_factory import initialise
 from events.log.memory import MemoryLog
-from events.producer.errors import NoVault
+from events.producer.errors import NoVault, Together
 from events.producer.secrecy import LazyVault
 from events.secrets.errors import SecretNotFound
 from services.embedded_redis import EmbeddedRedis
@@ -122,6 +123,13 @@ def test_a_lost_answer_is_asked_for_again_and_the_events_stand_once() -> None:
     assert sorted(map(type, all_events(log)), key=repr) == [DeviceRegistered] * 2 + [TwinPatched] * 2
 
 
+def test_a_load_that_redis_does_not_answer_is_repeated() -> None:
+    log = FlakyLog(partitions=1)
+    log.failed_loads = 3
+    producer(log).do(RegisterDevice("a"))
+    assert list(map(type, all_events(log))) == [DeviceRegistered]
+
+
 def test_a_log_that_stays_away_is_reported_in_the_end() -> None:
     log = FlakyLog(partitions=1)
     log.failures = 1000
@@ -207,6 +215,23 @@ def test_the_workers_are_woken_once_and_for_streams_that_none_follows(shared_red
         opened.close()
 
 
+def test_a_producer_that_is_fenced_wakes_the_workers_of_what_it_wrote() -> None:
+    log, bell = MemoryLog(partitions=2), Bell()
+    first, second = ([name for name in map(str, range(20)) if partition_of(name, 2) == home][:4] for home in (0, 1))
+    producer(log, fence=2).do(RegisterDevice(second[0]))
+    with pytest.raises(Fenced):
+        producer(log, waker=bell, fence=1).submit(map(RegisterDevice, (first[0], second[1])))
+    assert (bell.woken, log.head(0), log.head(1)) == ([{0}], 1, 1)
+
+    def breaks_off() -> Iterator[RegisterDevice]:
+        yield from map(RegisterDevice, (first[1], second[2]))
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        producer(log, waker=bell, fence=1, batch_commands=2).submit(breaks_off())
+    assert (bell.woken, log.head(0), log.head(1)) == ([{0}, {0}], 2, 1)
+
+
 def test_a_queue_that_is_away_does_not_fail_what_is_in_the_log() -> None:
     log = MemoryLog(partitions=1)
     producer(log, waker=Bell(broken=True)).do(RegisterDevice("a"))
@@ -238,6 +263,19 @@ def test_an_event_of_a_device_that_no_chunk_could_hold_is_refused_and_the_others
     report = one.submit([PatchTags("a", {"e5": empty}), SetConfiguration("a", huge()), PatchTags("b", {"n": 1})])
     assert [type(refused.error) for refused in report.refused] == [EventTooLarge, EventTooLarge]
     assert (report.written, log.head(0)) == (1, 8)
+
+
+def test_commands_that_no_chunk_could_hold_together_are_refused_and_the_others_are_written() -> None:
+    log = MemoryLog(partitions=1)
+    one = producer(log)
+    one.submit([RegisterDevice("a"), RegisterDevice("b")]).raise_if_refused()
+    devices = Together(tuple(PatchTags("a", {f"e{number}": [""] * 30_000}) for number in range(5)))
+    desired = {f"k{number}": "y" * 4000 for number in range(7)}
+    modules = {f"m{number}": {"properties.desired": desired} for number in range(10)}
+    fleet = Together(tuple(CreateDeployment(name, content(**modules), "*") for name in ("p", "q")))
+    report = one.submit([devices, PatchTags("b", {"n": 1}), fleet, CreateDeployment("r", content(), "*")])
+    assert [type(refused.error) for refused in report.refused] == [EventTooLarge, EventTooLarge]
+    assert (report.written, log.head(0), log.head(FLEET)) == (2, 3, 2)
 
 
 def test_creating_a_deployment_answers_what_its_author_should_know() -> None:

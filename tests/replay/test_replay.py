@@ -22,7 +22,7 @@ from events.history.snapshots import Snapshots
 from events.log.archive.mover import Mover
 from events.log.documents import DeviceDocuments
 from events.log.entries import number_of
-from events.log.errors import LogUnavailable
+from events.log.errors import LogUnavailable, ManifestDamaged
 from events.log.events import LogInitialised
 from events.log.keys import FLEET, key, partition_of
 from events.log.memory import MemoryLog
@@ -38,6 +38,7 @@ from tests.shortening import shortened
 from tests.stored_subjects import store, subjects_in
 from tests.workers.system import PARTITIONS, System, answer, base, deploy, fresh_system, join, layer
 from workers.projector import Projector
+from workers.replay.archived import ArchivedLog
 from workers.replay.pool import replay_streams
 from workers.replay.report import Compared, ReplayDifference, ReplayRequest
 from workers.replay.streams import Replay
@@ -97,7 +98,7 @@ def test_all_that_a_life_left_behind_is_found_again_from_its_events(system: Syst
     assert {stream.stream: stream.events for stream in streams} == dict(heads)
     recorded = sum(system.projections.checkpoint(number).assignment_changes for number in range(PARTITIONS))
     assert sum(stream.assignment_changes for stream in streams) == recorded > 8
-    subjects = [set(system.log.subjects_with_events(stream)) | set(system.log.subjects(stream)) for stream in heads]
+    subjects = [{name for name, _ in system.log.all_stored(stream)} for stream in heads]
     assert sum(stream.documents for stream in streams) == sum(map(len, subjects))
 
 
@@ -343,6 +344,49 @@ def test_a_file_of_the_archive_that_is_damaged_is_named_and_every_other_stream_i
     assert segment.name in str(failed)
 
 
+def _without_a_segment(manifest: dict[str, Any]) -> None:
+    del manifest["segments"][1]
+
+
+def _with_another_order(manifest: dict[str, Any]) -> None:
+    manifest["segments"][1:3] = manifest["segments"][2:0:-1]
+
+
+def _of_another_log(manifest: dict[str, Any]) -> None:
+    manifest["epoch"] = "another"
+
+
+def _with_no_segment_left(manifest: dict[str, Any]) -> None:
+    manifest["segments"][0]["last"] = 0
+
+
+@pytest.mark.parametrize(
+    "harm", shortened([_without_a_segment, _with_another_order, _of_another_log, _with_no_segment_left])
+)
+def test_a_manifest_that_was_altered_is_named_before_anything_is_replayed(
+    system: System, tmp_path: Path, harm: Callable[[dict[str, Any]], None]
+) -> None:
+    archived(system, tmp_path, keep=True)
+    file = tmp_path / "manifests" / "events" / "p01.json"
+    manifest = json.loads(file.read_bytes())
+    harm(manifest)
+    file.write_text(json.dumps(manifest))
+    with pytest.raises(ManifestDamaged, match=r"manifests/events/p01\.json"):
+        ArchivedLog(str(tmp_path))
+
+
+def test_an_archive_that_does_not_answer_is_told_once_as_that(system: System, tmp_path: Path) -> None:
+    location, words = tmp_path / "archive", ["replay", "--workers", "1", "--partition", "p01"]
+    archived(system, location, keep=False)
+    location.rename(tmp_path / "away")
+    location.write_text("no directory")
+    for more in (["--redis-url", system.url], ["--archive", str(location)]):
+        ran = waiting.run([sys.executable, "-m", "services.cli", *words, *more], seconds_max=100)
+        # A line of progress may come before it.
+        told = [line for line in ran.stderr.splitlines() if line.startswith("twinfold")]
+        assert (ran.returncode, told) == (3, [f"twinfold replay: object store {location}: Not a directory"])
+
+
 def test_the_command_names_what_differs_and_exits_with_1_or_with_2_if_it_cannot_be_done(system: System) -> None:
     command = [sys.executable, "-m", "services.cli", "replay", "--redis-url", system.url, "--workers", "2"]
     system.log.client.hset("{p01}:subjects", "nobody", "9:1")
@@ -419,7 +463,7 @@ class RecordedLog(MemoryLog):
         return list(self._history[stream][after : after + limit])
 
     @override
-    def subjects_with_events(self, stream: int) -> list[str]:
+    def all_stored(self, stream: int) -> list[tuple[str, Stored]]:
         return []
 
     @override

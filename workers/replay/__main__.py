@@ -8,7 +8,7 @@ import time
 import msgspec
 
 from events import logs
-from events.log.errors import LogError, LogNotInitialised, LogUnavailable, UnsafeRedis
+from events.log.errors import LogError, LogNotInitialised, LogUnavailable, ObjectStoreUnavailable, UnsafeRedis
 from events.log.keys import FLEET, name
 from events.log.log_factory import open_log
 from events.log.redis import RedisLog
@@ -46,7 +46,8 @@ def main() -> int:
     except (LogError, SettingsInvalid, ProcessDied, StreamUnknown, NothingToReplay) as error:
         complain_of(error, program="twinfold rebuild" if request.rebuild else "twinfold replay")
         # 1 means differences here, so that no error may exit with it (docs/guides/replay.md).
-        return UNAVAILABLE if isinstance(error, LogUnavailable | LogNotInitialised | UnsafeRedis) else CANNOT_BE_DONE
+        unavailable = LogUnavailable | LogNotInitialised | UnsafeRedis | ObjectStoreUnavailable
+        return UNAVAILABLE if isinstance(error, unavailable) else CANNOT_BE_DONE
 
 
 def _run(request: ReplayRequest) -> int:

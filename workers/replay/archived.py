@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 
 from events.envelope import Envelope
 from events.log.archive.columns import GroupRows
-from events.log.archive.manifest import Segment, manifest_of
+from events.log.archive.manifest import Segment, manifest_name, manifest_of
 from events.log.archive.segment import SegmentFile, open_whole
 from events.log.entries import stream_names
-from events.log.errors import LogError
+from events.log.errors import LogError, ManifestDamaged
 from events.log.events import LogInitialised
 from events.log.keys import FLEET, name
 from events.log.object_store import ObjectStore
@@ -37,6 +37,7 @@ class ArchivedLog:
         """
         self._object_store = ObjectStore(url)
         self._segments: dict[str, Sequence[Segment]] = {}
+        self._epoch = ""
         self._open: tuple[str, SegmentFile] | None = None
         self._rows: tuple[str, int, GroupRows] | None = None
         first = self.read(FLEET, after=0, limit=1)
@@ -50,6 +51,11 @@ class ArchivedLog:
     def _segments_of(self, stream: str) -> Sequence[Segment]:
         if stream not in self._segments:
             manifest = manifest_of(self._object_store, stream)
+            if manifest is not None and manifest.epoch != (self._epoch or manifest.epoch):
+                why = f"it is of another log, with the epoch {manifest.epoch} instead of {self._epoch}"
+                raise ManifestDamaged(self._object_store.url, manifest_name(stream), why)
+            if manifest is not None:
+                self._epoch = manifest.epoch
             self._segments[stream] = () if manifest is None else manifest.segments
         return self._segments[stream]
 

@@ -10,7 +10,15 @@ import msgspec
 from events import logs
 from events.fleet.errors import CannotApply
 from events.history.snapshots import Snapshots
-from events.log.errors import LogError, LogLostItsTail, LogUnavailable, SegmentDamaged, SegmentMissing, UnreadableEvent
+from events.log.errors import (
+    LogError,
+    LogLostItsTail,
+    LogUnavailable,
+    ObjectStoreUnavailable,
+    SegmentDamaged,
+    SegmentMissing,
+    UnreadableEvent,
+)
 from events.log.log_factory import open_log
 from events.log.object_store import ObjectStore
 from events.log.port import Log
@@ -24,7 +32,7 @@ from events.terminal import complain_of
 from workers.replay.archived import ArchivedLog
 from workers.replay.partition_replay import AssignmentChangeDiffers
 from workers.replay.rebuild import Rebuilder
-from workers.replay.report import Advanced, ChildMessage, Compared, Done, Failed, RedisUnavailable, ReplayRequest
+from workers.replay.report import Advanced, ChildMessage, Compared, Done, Failed, ReplayRequest, Unavailable
 from workers.replay.streams import Replay
 
 _PROGRESS_SECONDS = 0.2
@@ -51,8 +59,6 @@ def main() -> int:
         _write(Advanced(stream, 0))
         try:
             _write(Done(replay(stream, _progress_of(stream))))
-        except LogUnavailable:
-            raise
         except _CANNOT_BE_REPLAYED as error:
             _write(Failed(stream, str(error)))
     return 0
@@ -96,7 +102,10 @@ if __name__ == "__main__":
         sys.exit(main())
     except LogUnavailable as error:
         # The parent reports it, once for all of its processes.
-        _write(RedisUnavailable(error.why))
+        _write(Unavailable(error.why))
+        sys.exit(1)
+    except ObjectStoreUnavailable as error:
+        _write(Unavailable(error.why, error.url))
         sys.exit(1)
     except LogError as error:
         complain_of(error, program="twinfold replay")

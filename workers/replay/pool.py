@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
-from events.log.errors import LogUnavailable
+from events.log.errors import LogUnavailable, ObjectStoreUnavailable
 from events.log.keys import name
 from events.processes.child import Child
-from workers.replay.report import ChildMessage, Done, Failed, RedisUnavailable, ReplayRequest, StreamProgress
+from workers.replay.report import ChildMessage, Done, Failed, ReplayRequest, StreamProgress, Unavailable
 
 ATTEMPTS_MAX = 3
 _END_SECONDS = 10.0
@@ -30,7 +30,7 @@ class ProcessDied(Exception):
 class _Child:
     def __init__(self, request: ReplayRequest, environment: Mapping[str, str]) -> None:
         self.stream: int | None = None
-        self.unavailable: str | None = None
+        self.unavailable: Unavailable | None = None
         self._child = Child(
             [sys.executable, "-m", "workers.replay.child", msgspec.json.encode(request).decode()],
             environment,
@@ -71,7 +71,7 @@ def replay_streams(
 
     Raises:
         ProcessDied: a process died three times over the same stream.
-        LogUnavailable: it died because Redis did not answer.
+        LogUnavailable, ObjectStoreUnavailable: it died because Redis or the archive did not answer.
     """
     waiting, deaths = deque(streams), dict.fromkeys(streams, 0)
     children: list[_Child] = []
@@ -91,8 +91,8 @@ def replay_streams(
                     child: _Child = selected.data
                     messages = child.messages()
                     for message in messages or ():
-                        if isinstance(message, RedisUnavailable):
-                            child.unavailable = message.why
+                        if isinstance(message, Unavailable):
+                            child.unavailable = message
                             continue
                         yield message
                         if isinstance(message, Done | Failed):
@@ -107,9 +107,11 @@ def replay_streams(
                             continue
                         deaths[child.stream] += 1
                         if deaths[child.stream] == ATTEMPTS_MAX:
-                            if child.unavailable is not None:
-                                raise LogUnavailable(child.unavailable)
-                            raise ProcessDied(child.stream, code)
+                            if child.unavailable is None:
+                                raise ProcessDied(child.stream, code)
+                            if child.unavailable.url is None:
+                                raise LogUnavailable(child.unavailable.why)
+                            raise ObjectStoreUnavailable(child.unavailable.url, child.unavailable.why)
                         waiting.appendleft(child.stream)
                         start()
         finally:

@@ -113,11 +113,12 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
 StreamProgress = Advanced | Done | Failed
 
 
-class RedisUnavailable(msgspec.Struct, frozen=True, tag=True):
-    """A process ends because Redis does not answer; `why` is the text of `LogUnavailable`."""
+class Unavailable(msgspec.Struct, frozen=True, tag=True):
+    """A process ends because Redis, or the object store at a `url`, does not answer; `why` is that of the error."""
 
     why: str
+    url: str | None = None
 
 
-ChildMessage = StreamProgress | RedisUnavailable
+ChildMessage = StreamProgress | Unavailable
 """What a process of a replay writes to the process that started it."""

@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 
 import msgspec
@@ -122,8 +122,10 @@ class GroupRows:
 
     @cached_property
     def ats(self) -> list[int]:
-        """The time of each row in milliseconds."""
-        return _numbers(self._columns["at"])
+        """The time of each row in milliseconds; of a row without a readable time, that of the row before it."""
+        numbers = _numbers(self._columns["at"])
+        # Times of a stream never fall, and a search by time relies on that.
+        return list(accumulate(numbers, max)) if self._columns["at"].null_count else numbers
 
     @cached_property
     def _versions(self) -> list[int]:

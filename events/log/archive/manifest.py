@@ -1,7 +1,10 @@
 """The manifest of a stream in the archive: its segments, with their positions, digests and times."""
 
+from collections.abc import Iterator, Sequence
+
 import msgspec
 
+from events.log.entries import genesis
 from events.log.errors import ManifestDamaged
 from events.log.object_store import ObjectStore
 
@@ -65,7 +68,7 @@ def manifest_of(object_store: ObjectStore, stream: str) -> ArchiveManifest | Non
     """The manifest of a stream, for readers without Redis; `None` if the archive has none.
 
     Raises:
-        ManifestDamaged: it does not decode, or has another stream or a later format.
+        ManifestDamaged: it does not decode, has another stream or a later format, or its segments are not one chain.
         ObjectStoreUnavailable: the archive does not answer.
     """
     data = object_store.get(manifest_name(stream))
@@ -79,4 +82,16 @@ def manifest_of(object_store: ObjectStore, stream: str) -> ArchiveManifest | Non
         raise ManifestDamaged(
             object_store.url, manifest_name(stream), f"it belongs to {manifest.stream}, in format {manifest.format}"
         )
+    for segment in not_continuing(stream, manifest.segments, epoch=manifest.epoch):
+        why = f"{segment.name} does not continue the segment before it"
+        raise ManifestDamaged(object_store.url, manifest_name(stream), why)
     return manifest
+
+
+def not_continuing(stream: str, segments: Sequence[Segment], *, epoch: str) -> Iterator[Segment]:
+    """The segments that do not continue the one before them, in position and chain."""
+    last, chain = 0, genesis(epoch, stream).hex()
+    for segment in segments:
+        if segment.first != last + 1 or segment.last < segment.first or segment.before != chain:
+            yield segment
+        last, chain = segment.last, segment.after

@@ -10,7 +10,7 @@ import msgspec
 
 from events import canonical
 from events.log import errors
-from events.log.archive.manifest import ArchiveManifest, Segment, folder_of, manifest_name, manifest_of
+from events.log.archive.manifest import ArchiveManifest, Segment, folder_of, manifest_name, manifest_of, not_continuing
 from events.log.archive.notes import (
     MOVED,
     TRIMMED,
@@ -330,11 +330,9 @@ def faults(
 ) -> Iterator[errors.LogError]:
     """The faults of a stream's archive, by what Redis has on record, each as the error that a reader would get."""
     segments = notes_of(client, stream).segments
-    chain, last = genesis(epoch, stream).hex(), 0
+    for segment in not_continuing(stream, segments, epoch=epoch):
+        yield damaged(object_store, segment, "it does not continue the segment before it")
     for segment in segments:
-        if segment.first != last + 1 or segment.before != chain:
-            yield damaged(object_store, segment, "it does not continue the segment before it")
-        chain, last = segment.after, segment.last
         try:
             verify(object_store, segment)
         except (errors.SegmentDamaged, errors.SegmentMissing) as error:

@@ -59,6 +59,8 @@ class SegmentWriter:
         self._group, self._group_bytes = list[RawEntry](), 0
         self._first: RawEntry | None = None
         self._last: RawEntry | None = None
+        # Of entries that have a time; a damaged one without a time must not hide the others from a search by time.
+        self._first_at = self._last_at = 0
         self.count = self.size = 0
         """The bytes of the entries' fields before compression."""
 
@@ -66,7 +68,8 @@ class SegmentWriter:
         """Add the next entry."""
         self._first = self._first or entry
         assert self._last is None or entry.position == self._last.position + 1, "a segment has no gaps"
-        self._last = entry
+        self._last, at = entry, entry.at
+        self._first_at, self._last_at = self._first_at or at, max(self._last_at, at)
         self._after = link(self._after, digest(self._stream, entry))
         size = sum(map(len, entry.fields.values()))
         self.count += 1
@@ -96,8 +99,8 @@ class SegmentWriter:
             sha256,
             about.before,
             about.after,
-            self._first.at,
-            self._last.at,
+            self._first_at,
+            self._last_at,
         )
         return segment, data
 

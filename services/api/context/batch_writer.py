@@ -1,6 +1,7 @@
 """Writes for many requests at once: commands that arrive while a batch is written form the next batch."""
 
 import asyncio
+import contextlib
 import itertools
 import queue
 import threading
@@ -9,7 +10,7 @@ from collections.abc import Sequence
 import msgspec
 from starlette.concurrency import run_in_threadpool
 
-from events.device.commands import DeviceCommand
+from events.device.commands import DeviceCommand, PatchTwin, ReplaceTwin
 from events.log.errors import LogUnavailable
 from events.log.port import Stored
 from services.api.context.api_context import ApiContext
@@ -18,15 +19,22 @@ from services.api.context.callers import Author
 BATCH_MAX = 256
 
 
+class Written(msgspec.Struct, frozen=True):
+    """A device's document after a write; `may_have_own`: a configuration may give something to its own twin."""
+
+    document: Stored
+    may_have_own: bool = True
+
+
 class _Job(msgspec.Struct, frozen=True, eq=False):
     command: DeviceCommand
     author: Author
-    answer: "asyncio.Future[Stored]"
+    answer: "asyncio.Future[Written]"
 
-    def finish(self, result: Stored | Exception) -> None:
+    def finish(self, result: "Written | Exception") -> None:
         self.answer.get_loop().call_soon_threadsafe(self._settle, result)
 
-    def _settle(self, result: Stored | Exception) -> None:
+    def _settle(self, result: "Written | Exception") -> None:
         if self.answer.done():
             return  # The client closed the connection, and its request was cancelled.
         if isinstance(result, Exception):
@@ -43,23 +51,23 @@ class BatchWriter:
         self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
         threading.Thread(target=self._run, name="writer", daemon=True).start()
 
-    async def do(self, command: DeviceCommand, author: Author) -> Stored:
-        """Write a command on a device; returns its document.
+    async def do(self, command: DeviceCommand, author: Author) -> Written:
+        """Write a command on a device.
 
         Raises:
             The refusal, LogUnavailable, ConflictPersists.
         """
         if author.preview_request is not None or author.key is not None:
             return await run_in_threadpool(self._do_apart, command, author)
-        answer: asyncio.Future[Stored] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Written] = asyncio.get_running_loop().create_future()
         self._jobs.put(_Job(command, author, answer))
         return await answer
 
-    def _do_apart(self, command: DeviceCommand, author: Author) -> Stored:
+    def _do_apart(self, command: DeviceCommand, author: Author) -> Written:
         # A producer has one preview token and one key, and a batch has one producer.
         self._context.do(command, author)
         (stored,) = self._context.log.load([command.device_id])
-        return stored
+        return Written(stored)
 
     def _run(self) -> None:
         while True:
@@ -87,5 +95,13 @@ class BatchWriter:
     def _write(self, author: Author, jobs: Sequence[_Job]) -> None:
         with self._context.producer(author) as producer:
             results = producer.submit_each([job.command for job in jobs])
+        # Read after the write, once per batch: what an earlier request read could be older than what its caller has seen.
+        twins = {job.command.device_id for job in jobs if isinstance(job.command, PatchTwin | ReplaceTwin)}
+        without_own = frozenset[str]()
+        with contextlib.suppress(LogUnavailable):  # The write is done; those who need the answer read it themselves.
+            without_own = self._context.fleet_projection.without_own(twins) if twins else without_own
         for job, result in zip(jobs, results, strict=True):
-            job.finish(result)
+            if isinstance(result, Exception):
+                job.finish(result)
+            else:
+                job.finish(Written(result, job.command.device_id not in without_own))

@@ -17,6 +17,7 @@ HEADERS_BYTES_MAX = 32 * 1024
 """Limit for the first line and the headers of a request together."""
 
 _VERSIONS = {"1.0", "1.1"}
+_FIELDS_OF_CONNECTIONS = {b"connection", b"proxy-connection"}
 _SEPARATORS_BYTES = 4
 """The colon and space, and the end of the line, of each header."""
 
@@ -91,10 +92,13 @@ class Connection(HttpToolsProtocol):
 
     @override
     def on_header(self, name: bytes, value: bytes) -> None:
-        # The fields after a chunked body are ignored: the request was authenticated and authorized without them.
         if self._in_headers:
             # The parser leaves the white space at the end, which is no part of a value (RFC 9110, section 5.5).
             super().on_header(name, value.rstrip(b" \t"))
+        elif name.lower() in _FIELDS_OF_CONNECTIONS:
+            # The parser would obey `close`, and read nothing more from a connection that stays open (RFC 9110, section 6.5.1).
+            raise RequestMalformed(f"{name.decode('ascii')} is a header, and no field after a body")
+        # Any other field after a chunked body is ignored: the request was authenticated and authorized without it.
 
     @override
     def on_headers_complete(self) -> None:

@@ -58,7 +58,8 @@ class Column:
     # and of several values of one device only the last (docs/decisions/0020).
     def __init__(self) -> None:
         self._pages: dict[int, array[int]] = {}
-        self._numbers: dict[ValueKey, int] = {}
+        self.numbers: dict[ValueKey, int] = {}
+        """A number for each distinct value."""
         self._free: list[int] = []
         self._sorted: dict[str, list[Any]] = {}
         # Number 0 means no value, so that a new page of zeros has no values; its set stays empty.
@@ -89,10 +90,10 @@ class Column:
 
     def __len__(self) -> int:
         """The number of distinct values."""
-        return len(self._numbers)
+        return len(self.numbers)
 
     def _number(self, key: ValueKey) -> int:
-        number = self._numbers.get(key)
+        number = self.numbers.get(key)
         if number is None:
             if self._free:
                 number = self._free.pop()
@@ -101,7 +102,7 @@ class Column:
                 number = len(self.keys)
                 self.keys.append(key)
                 self.members.append(BitMap())
-            self._numbers[key] = number
+            self.numbers[key] = number
             self._sorted.pop(key[0], None)
         return number
 
@@ -112,7 +113,7 @@ class Column:
         page = self._page(ordinal)
         slot = ordinal & _PAGE_MASK
         old = page[slot]
-        number = self._numbers.get(key, 0)
+        number = self.numbers.get(key, 0)
         if old:
             if old == number:
                 return False
@@ -149,7 +150,8 @@ class Column:
     def settle(self) -> None:
         """Apply the noted values."""
         noted, self.noted = self.noted, {}
-        if len(noted) > _FEW:
+        # Together they cost two sets for each value, one by one a set for each ordinal.
+        if len(noted) > max(_FEW, 2 * len(self.numbers)):
             self._put_many(noted)
             return
         for ordinal, value in noted.items():
@@ -183,7 +185,7 @@ class Column:
 
     def _numbers_of(self, values: Collection[object]) -> _Numbers:
         try:
-            numbers = map(self._numbers.__getitem__, _value_keys(values))
+            numbers = map(self.numbers.__getitem__, _value_keys(values))
             return np.fromiter(numbers, dtype=np.uint32, count=len(values))
         except KeyError:
             # A value is new. That is rare, so the usual case does only one lookup per value.
@@ -222,7 +224,7 @@ class Column:
     def _release(self, number: int) -> None:
         """Free a number whose value has no ordinals any more."""
         key = self.keys[number]
-        del self._numbers[key]
+        del self.numbers[key]
         self._free.append(number)
         self._moved.discard(number)
         self._sorted.pop(key[0], None)
@@ -248,12 +250,12 @@ class Column:
 
     def equal(self, key: ValueKey) -> BitMap:
         """The ordinals with a value; the caller must not change them."""
-        number = self._numbers.get(key)
+        number = self.numbers.get(key)
         return _EMPTY if number is None else self.members[number]
 
     def sets(self) -> Iterator[tuple[ValueKey, BitMap]]:
         """Every value with its ordinals."""
-        for key, number in self._numbers.items():
+        for key, number in self.numbers.items():
             yield key, self.members[number]
 
     def ordered(self, kind: str, op: Op, literal: Any) -> BitMap:
@@ -270,13 +272,13 @@ class Column:
                 chosen = values[bisect_left(values, literal) :]
             case _:
                 raise AssertionError(op)
-        return BitMap.union(*[self.members[self._numbers[kind, value]] for value in chosen]) if chosen else BitMap()
+        return BitMap.union(*[self.members[self.numbers[kind, value]] for value in chosen]) if chosen else BitMap()
 
     def values(self, kind: str) -> list[Any]:
         """The values of a kind, sorted; the caller must not change them."""
         values = self._sorted.get(kind)
         if values is None:
-            values = self._sorted[kind] = sorted(key[1] for key in self._numbers if key[0] == kind)
+            values = self._sorted[kind] = sorted(key[1] for key in self.numbers if key[0] == kind)
         return values
 
 

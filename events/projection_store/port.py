@@ -91,8 +91,8 @@ class ProjectionStore(Protocol):
         """The same part of several partitions, each as by `read`; one round trip if one server has all partitions."""
         ...
 
-    def field_names(self, partition: int, hash_name: str) -> Sequence[str]:
-        """The fields of a hash of a partition, in no particular order."""
+    def field_names(self, partitions: Sequence[int], hash_name: str) -> list[Sequence[str]]:
+        """The fields of a hash of each of several partitions, in no particular order."""
         ...
 
     def numbers(self, partition: int, ordinal: int, arrays: Sequence[str]) -> tuple[int, ...]:

@@ -88,11 +88,14 @@ class RedisProjectionStore:
             answers = iter(pipe.execute())
         return [_partition_of(partition, answers, hashes, fields, arrays) for partition in partitions]
 
-    def field_names(self, partition: int, hash_name: str) -> Sequence[str]:
-        """The fields of a hash of a partition, in no particular order."""
+    def field_names(self, partitions: Sequence[int], hash_name: str) -> list[Sequence[str]]:
+        """The fields of a hash of each of several partitions, in no particular order; in one round trip."""
         with answering():
-            names = cast("list[bytes]", self._client.hkeys(projection_key(partition, hash_name)))
-        return [field.decode() for field in names]
+            # Not a transaction, so that a cluster can answer too.
+            pipe: Any = self._client.pipeline(transaction=False)
+            for partition in partitions:
+                pipe.hkeys(projection_key(partition, hash_name))
+            return [[field.decode() for field in names] for names in pipe.execute()]
 
     def numbers(self, partition: int, ordinal: int, arrays: Sequence[str]) -> tuple[int, ...]:
         """The number of an ordinal in each of the arrays, in one transaction; 0 if nothing is stored."""

@@ -1,6 +1,7 @@
 """A turn of a worker: it follows a fair share of the streams for some seconds, and projects their events as they arrive."""
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterable
 
@@ -22,9 +23,11 @@ from workers.projector import Projector
 EVENTS_MAX = 1000
 """How many events of a partition are applied before the next partition has its part."""
 
-_BULK_EVENTS = 100
-"""How many events at once are an import. Its streams are read at every look only: a commit costs as much as applying 150 events,
-and a read that returns with the first of them would make it a commit for each append."""
+_REST_SECONDS = 0.25
+_BULK_EVENTS = 25
+"""How many events of a partition within a rest are an import. It is read once in a rest: a commit costs as much as applying 150
+events, and a read that returns with the first of them would make it a commit for each append. By partition, so that others are
+projected at once meanwhile, and that an event costs the same however many workers share the partitions."""
 
 _LOOK_SECONDS = 0.1
 """How often a turn looks whether streams wait for a worker, and how long a wait for events lasts at most."""
@@ -63,7 +66,9 @@ class WorkerTurn:
         self._waiting = set[int]()
         # The head and the position of each stream at the last renewal.
         self._compared: dict[int, tuple[int, int]] = {}
-        self._has_given_up = self._is_import = False
+        # Of each partition: when its events were counted from, and how many came since. Of those that rest: until when.
+        self._recent, self._rests = dict[int, tuple[float, int]](), dict[int, float]()
+        self._has_given_up = False
         self._busy_seconds = 0.0
         # Of the first partition that could not be loaded or projected.
         self._failure: Exception | None = None
@@ -81,6 +86,8 @@ class WorkerTurn:
             if isinstance(self._log.client, RedisCluster):
                 self._drain_reachable()
             raise
+        finally:
+            self._log.stop_following()
         if self._failure is not None:
             raise self._failure
 
@@ -90,8 +97,6 @@ class WorkerTurn:
         reached(FailPoint.TURN_CLAIMED)
         started = active = looked = renewed = time.monotonic()
         while True:
-            if self._is_import and not self._to_drain:
-                time.sleep(_LOOK_SECONDS)
             news = self._read(wait_seconds=0.0 if self._to_drain else _LOOK_SECONDS)
             woke = time.monotonic()
             if self._project(news):
@@ -241,6 +246,7 @@ class WorkerTurn:
         self._claims.leave(streams)
         reached(FailPoint.TURN_LEFT)
         # An append that found the claim woke nobody, so the streams are read once more after it is gone.
+        self._rests.clear()
         late = {*self._to_drain, *self._read(wait_seconds=0.0)}
         if late or is_active:
             self._wake_others(late, streams)
@@ -256,13 +262,32 @@ class WorkerTurn:
     # -- events
 
     def _read(self, *, wait_seconds: float) -> dict[int, list[Envelope[Event]] | None]:
-        after = {**self._at, FLEET: self._fleet_seen}
-        return self._log.follow(after, limit=EVENTS_MAX, milliseconds=round(1000 * wait_seconds))
+        now = time.monotonic()
+        self._rests = {number: until for number, until in self._rests.items() if until > now}
+        wait_seconds = min([wait_seconds, *(until - now for until in self._rests.values())])
+        after = {number: position for number, position in self._at.items() if number not in self._rests}
+        news = self._log.follow(
+            {**after, FLEET: self._fleet_seen}, limit=EVENTS_MAX, milliseconds=math.ceil(1000 * wait_seconds)
+        )
+        now = time.monotonic()
+        for number, events in news.items():
+            if number != FLEET and events is not None:
+                self._rest(number, len(events), now)
+        return news
+
+    def _rest(self, number: int, count: int, now: float) -> None:
+        """Count events of a partition that were read; during an import, it rests."""
+        since, counted = self._recent.get(number, (now, 0))
+        if now - since >= _REST_SECONDS:
+            since, counted = now, 0
+        self._recent[number] = since, counted + count
+        # Not if more events wait already. All rests end at the same times, so that one read serves all partitions.
+        if counted + count >= _BULK_EVENTS and count < EVENTS_MAX:
+            self._rests[number] = (now // _REST_SECONDS + 1) * _REST_SECONDS
 
     def _project(self, news: dict[int, list[Envelope[Event]] | None]) -> bool:
         """Apply and commit news; returns whether anything was committed."""
-        due, sizes = set(news), [len(events) for events in news.values() if events]
-        self._is_import = sum(sizes) >= _BULK_EVENTS and max(sizes) < EVENTS_MAX
+        due = set(news)
         if FLEET in news:
             del news[FLEET]
             self._read_fleet()

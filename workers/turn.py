@@ -3,7 +3,7 @@
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from redis.cluster import RedisCluster
 
@@ -66,8 +66,8 @@ class WorkerTurn:
         self._waiting = set[int]()
         # The head and the position of each stream at the last renewal.
         self._compared: dict[int, tuple[int, int]] = {}
-        # Of each partition: when its events were counted from, and how many came since. Of those that rest: until when.
-        self._recent, self._rests = dict[int, tuple[float, int]](), dict[int, float]()
+        # Of each partition: when its events were counted from, and how many came since. Those that rest, and until when.
+        self._recent, self._resting, self._rest_until = dict[int, tuple[float, int]](), set[int](), 0.0
         self._has_given_up = False
         self._busy_seconds = 0.0
         # Of the first partition that could not be loaded or projected.
@@ -246,7 +246,7 @@ class WorkerTurn:
         self._claims.leave(streams)
         reached(FailPoint.TURN_LEFT)
         # An append that found the claim woke nobody, so the streams are read once more after it is gone.
-        self._rests.clear()
+        self._rest_until = 0.0
         late = {*self._to_drain, *self._read(wait_seconds=0.0)}
         if late or is_active:
             self._wake_others(late, streams)
@@ -263,27 +263,29 @@ class WorkerTurn:
 
     def _read(self, *, wait_seconds: float) -> dict[int, list[Envelope[Event]] | None]:
         now = time.monotonic()
-        self._rests = {number: until for number, until in self._rests.items() if until > now}
-        wait_seconds = min([wait_seconds, *(until - now for until in self._rests.values())])
-        after = {number: position for number, position in self._at.items() if number not in self._rests}
-        news = self._log.follow(
+        if now >= self._rest_until:
+            self._resting.clear()
+        else:
+            wait_seconds = min(wait_seconds, self._rest_until - now)
+        after = {number: position for number, position in self._at.items() if number not in self._resting}
+        return self._log.follow(
             {**after, FLEET: self._fleet_seen}, limit=EVENTS_MAX, milliseconds=math.ceil(1000 * wait_seconds)
         )
-        now = time.monotonic()
-        for number, events in news.items():
-            if number != FLEET and events is not None:
-                self._rest(number, len(events), now)
-        return news
 
-    def _rest(self, number: int, count: int, now: float) -> None:
-        """Count events of a partition that were read; during an import, it rests."""
-        since, counted = self._recent.get(number, (now, 0))
-        if now - since >= _REST_SECONDS:
-            since, counted = now, 0
-        self._recent[number] = since, counted + count
-        # Not if more events wait already. All rests end at the same times, so that one read serves all partitions.
-        if counted + count >= _BULK_EVENTS and count < EVENTS_MAX:
-            self._rests[number] = (now // _REST_SECONDS + 1) * _REST_SECONDS
+    def _rest(self, count_by_partition: Mapping[int, int]) -> None:
+        """Count events that were projected; the partitions of an import rest."""
+        now, resting = time.monotonic(), len(self._resting)
+        for number, count in count_by_partition.items():
+            since, counted = self._recent.get(number, (now, 0))
+            if now - since > 2 * _REST_SECONDS:
+                since, counted = now, 0
+            self._recent[number] = since, counted + count
+            # Not if more events wait already.
+            if counted + count >= _BULK_EVENTS and count < EVENTS_MAX:
+                self._resting.add(number)
+        if self._resting and not resting:
+            # From now, and not from the read: a worker that is busy for a whole rest would get no larger batches by it.
+            self._rest_until = now + _REST_SECONDS
 
     def _project(self, news: dict[int, list[Envelope[Event]] | None]) -> bool:
         """Apply and commit news; returns whether anything was committed."""
@@ -304,6 +306,7 @@ class WorkerTurn:
         advanced = self._projector.advance(ready)
         self._at.update(advanced)
         self._drain_later(ready.keys() - advanced.keys())
+        self._rest({number: len(events) for number, events in ready.items()})
         # One at a time, as loading a large partition takes seconds and the others have news meanwhile.
         return self._drain(next(iter(self._to_drain))) or bool(advanced) if self._to_drain else bool(advanced)
 

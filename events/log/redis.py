@@ -26,7 +26,8 @@ from events.log.rank_follower import RankFollower
 from events.log.ranked_deployments import RankedDeployments
 from events.log.raw import RawStreams
 from events.log.stream_signals import StreamSignals
-from events.log.subject_record import decode_document, decode_record, encode_document, has_document, has_events
+from events.log.subject_record import decode_document, decode_record, encode_document, has_document
+from events.readiness.state import WAIVER
 from events.redis_cluster import hash_fields
 
 COMMANDS_REMEMBERED_MS = 24 * 3600 * 1000
@@ -167,6 +168,12 @@ class RedisLog(Log):
     @override
     def subjects(self, stream: int, *, prefix: str = "") -> Iterable[str]:
         """Every subject of a stream that has a snapshot and starts with `prefix`."""
+        if (stream, prefix) == (FLEET, WAIVER):
+            # Each creation of a deployment reads the waivers: a scan would read the subjects of all other deployments.
+            waivers = sorted(self._ranks.waivers())
+            stored = self.load(waivers, fleet=True) if waivers else ()
+            yield from (name for name, each in zip(waivers, stored, strict=True) if each.snapshot is not None)
+            return
         match = f"{prefix}*" if prefix else None
         with answering():
             for field, record in hash_fields(self.client, key(stream, "subjects"), match=match):
@@ -174,11 +181,10 @@ class RedisLog(Log):
                     yield field.decode()
 
     @override
-    def subjects_with_events(self, stream: int) -> Iterable[str]:
+    def all_stored(self, stream: int) -> Iterable[tuple[str, Stored]]:
         with answering():
             for field, record in hash_fields(self.client, key(stream, "subjects")):
-                if has_events(record):
-                    yield field.decode()
+                yield field.decode(), decode_record(record)
 
     # -- reading
 

@@ -1,7 +1,8 @@
 """The envelope of an event: its position, subject, version, time, author and cause."""
 
 import enum
-from typing import Generic, TypeVar
+import hashlib
+from typing import Any, Generic, TypeVar
 
 import msgspec
 from typing_extensions import override
@@ -68,3 +69,12 @@ class Envelope(msgspec.Struct, Generic[F], frozen=True):
     by: Principal
     cause: str
     event: F
+
+
+def event_digest(envelope: Envelope[Any]) -> str:
+    """16 hexadecimal digits that tell the event at a position from another one that took the position after a lost tail.
+
+    They cover when, by whom, of what and why, and not the event itself, which a later version may encode otherwise.
+    """
+    members = f"{envelope.at} {envelope.by} {envelope.subject} {envelope.cause}"
+    return hashlib.blake2b(members.encode(), digest_size=8).hexdigest()

@@ -1,5 +1,6 @@
 """What a Redis Cluster requires of its clients while slots move between its servers: redirections, and scans."""
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,6 +9,7 @@ from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode, ClusterPipeline, RedisCluster, get_node_name
 from redis.exceptions import ClusterDownError, MovedError, SlotNotCoveredError, TryAgainError
 from redis.exceptions import ConnectionError as Disconnected
+from redis.exceptions import TimeoutError as TimedOut
 from redis.retry import Retry
 from typing_extensions import override
 
@@ -64,6 +66,23 @@ class ClusterClient(RedisCluster):
         pipe.get_node = self.get_node  # type: ignore[method-assign]
         return pipe
 
+    @override
+    def command(self, **kwargs: Any) -> dict[str, dict[str, Any]]:
+        """The commands of a master, of the first that answers.
+
+        redis-py reads them while it connects, and from the master of the first slot alone: no process would start while that one
+        is lost.
+        """
+        *masters, last = self.get_primaries()  # type: ignore[no-untyped-call]
+        for master in masters:
+            with contextlib.suppress(Disconnected, TimedOut):
+                return self._commands(master)
+        return self._commands(last)
+
+    def _commands(self, node: ClusterNode) -> dict[str, dict[str, Any]]:
+        commands: dict[str, dict[str, Any]] = self.execute_command("COMMAND", target_nodes=node)  # type: ignore[no-untyped-call]
+        return commands
+
     def owner(self, key: str) -> Redis:
         """A client of the server that has the slot of a key now; it does not follow redirections."""
         return self.get_redis_connection(self.get_node_from_key(key))  # type: ignore[no-untyped-call]
@@ -111,8 +130,7 @@ def _slots(client: ClusterClient) -> list[tuple[str, str, str]] | None:
     """Each master with its slots and their epoch, which rises whenever a slot moves; `None` while one moves key by key."""
     masters = []
     for node in client.get_primaries():  # type: ignore[no-untyped-call]
-        connection = client.get_redis_connection(node)
-        lines = connection.execute_command("CLUSTER NODES")  # type: ignore[no-untyped-call]
+        lines = client.execute_command("CLUSTER NODES", target_nodes=node)  # type: ignore[no-untyped-call]
         own = next(line for line in lines.values() if "myself" in line["flags"])
         if own["migrations"]:
             return None

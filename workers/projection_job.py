@@ -9,14 +9,19 @@ from redis import Redis
 
 from events.clock import now_ms
 from events.log.claims import Claims
+from events.log.errors import LogUnavailable
 from events.log.log_factory import open_log
 from events.log.redis import RedisLog
 from events.log.wake import Waker
+from events.processes.postponed import Postponed
 from events.projection_store.redis import RedisProjectionStore
 from events.settings import Settings, read_settings
 from workers.projector import Projector
 from workers.turn import WorkerTurn
 from workers.worker import stopping
+
+# RQ would log a traceback for each turn while Redis, or a master of a cluster, is away.
+_postponed = Postponed(LogUnavailable)
 
 
 class WorkerContext(msgspec.Struct, frozen=True):
@@ -48,16 +53,17 @@ def context() -> WorkerContext:
 
 def project() -> None:
     """Take a turn. The job carries no state, so it can run twice or late (decisions/0057)."""
-    here = context()
-    WorkerTurn(
-        here.log,
-        here.projections,
-        here.projector,
-        here.waker,
-        here.claims,
-        seconds=here.settings.work_seconds_max,
-        is_stopped=stopping.is_set,
-    ).run()
+    with _postponed.attempt("projecting"):
+        here = context()
+        WorkerTurn(
+            here.log,
+            here.projections,
+            here.projector,
+            here.waker,
+            here.claims,
+            seconds=here.settings.work_seconds_max,
+            is_stopped=stopping.is_set,
+        ).run()
 
 
 def resident_bytes() -> int:

@@ -7,19 +7,28 @@ from functools import partial
 
 import msgspec
 import structlog
+from msgspec import UNSET
 
-from events.envelope import Envelope, Vector
+from events.envelope import Envelope, Vector, event_digest
 from events.fleet.assignments import AssignmentChange, MergeCache
 from events.fleet.errors import CannotApply
 from events.fleet.partition import Partition
-from events.log.errors import LogLostItsTail, LogUnavailable, UnreadableEvent
+from events.log.errors import (
+    LogLostItsTail,
+    LogUnavailable,
+    ObjectStoreUnavailable,
+    SegmentDamaged,
+    SegmentMissing,
+    TailReplaced,
+    UnreadableEvent,
+)
 from events.log.events_ahead import EventsAhead
 from events.log.failpoints import FailPoint, reached
 from events.log.fleet_events import FleetEventReader
 from events.log.keys import FLEET, name
 from events.log.port import Event, Log
 from events.projection.driver import Driver, Fill, PathsMissing, refuse
-from events.projection_store.port import Blocked, ProjectionStore
+from events.projection_store.port import Blocked, CheckpointDamaged, ProjectionStore
 from events.projection_store.work_counts import ProcessWork
 from events.stored_projection.partition_codec import checkpoint_of, restore, writes_of
 from events.stored_projection.stored_partition import Checkpoint, Writes
@@ -44,6 +53,7 @@ class ProjectionsLost(Exception):
 
 _LOST = (CheckpointMoved, DocumentsAhead)
 _UNAPPLIED = (CannotApply, UnreadableEvent, LogLostItsTail)
+_UNREADABLE = (UnreadableEvent, ObjectStoreUnavailable, SegmentDamaged, SegmentMissing)
 
 _COMMIT_SECONDS = 0.005
 """How long a commit waits for those of other partitions, to be sent with them in one round trip."""
@@ -83,7 +93,7 @@ class Projector:
             return False
         except _UNAPPLIED as error:
             return self._block(number, error)
-        except ProjectionsLost as error:
+        except (ProjectionsLost, CheckpointDamaged) as error:
             blocked = self._projections.blocked(number)
             # A restore that failed has already marked the partition with its own reason.
             if blocked is None or blocked.position:
@@ -141,6 +151,7 @@ class Projector:
             driver = self._driver(partition, self._fill, first=events)
             reached(FailPoint.PROJECT_READ)
             try:
+                self.fleet.check(partition.vector.fleet, partition.fleet_event)
                 driver.advance(Vector(upto, self.fleet.position))
                 reached(FailPoint.PROJECT_EVOLVED)
                 if partition.vector == checkpoint.vector:
@@ -175,6 +186,14 @@ class Projector:
         warm = self._warm.get(number)
         return None if warm is None else warm[0]
 
+    def is_at_fleet_head(self, checkpoint: Checkpoint) -> bool:
+        """Whether a checkpoint has applied the last event of the fleet that was read, and nothing that the log lost."""
+        try:
+            self.fleet.check(checkpoint.vector.fleet, checkpoint.fleet_event)
+        except _UNAPPLIED:
+            return False
+        return checkpoint.vector.fleet == self.fleet.position
+
     def _evict(self) -> None:
         while len(self._warm) > 1 and self._over_budget():
             self._warm.popitem(last=False)
@@ -182,10 +201,13 @@ class Projector:
     def _current(self, number: int) -> tuple[Checkpoint, Partition]:
         stored = self._projections.checkpoint(number)
         warm = self._warm.pop(number, None)
+        # Before anything is loaded: a partition that waits until lost events are restored is examined again and again.
+        self.fleet.check(stored.vector.fleet, stored.fleet_event)
         if warm is not None and warm[0] == stored:
             return warm
         if warm is not None and self._catch_up(number, warm[1], stored):
             return stored, warm[1]
+        self._check_tail(number, stored)
         stored_partition = self._projections.load(number)
         if stored_partition.checkpoint == Checkpoint() and self._projections.assignment_changes(
             number, after=0, limit=1
@@ -193,6 +215,30 @@ class Projector:
             raise ProjectionsLost(number)
         events = self.fleet.upto(stored_partition.checkpoint.vector.fleet)
         return stored_partition.checkpoint, restore(number, stored_partition, events, self._merge)
+
+    def _check_tail(self, number: int, stored: Checkpoint) -> None:
+        """Check that the log still has the last event that a stored partition has applied.
+
+        Raises:
+            LogLostItsTail: it has none there, or another one.
+        """
+        position = stored.vector.partition
+        if stored.own_event is UNSET or position in self.fleet.skipped(number):
+            return
+        try:
+            envelopes = self._log.read(number, after=position - 1, limit=1) or self._log.read(
+                number, after=position, limit=1
+            )
+        except LogLostItsTail as error:
+            # A gap before later events is no lost tail.
+            if error.actual <= error.expected:
+                raise
+        except _UNREADABLE:
+            # It was applied, so it does not matter that it cannot be read any more.
+            pass
+        else:
+            if envelopes and event_digest(envelopes[0]) != stored.own_event:
+                raise TailReplaced(name(number), position)
 
     def _catch_up(self, number: int, partition: Partition, stored: Checkpoint) -> bool:
         """Bring a warm copy to another worker's checkpoint, without committing; returns whether that was possible."""
@@ -267,6 +313,9 @@ class Projector:
                     self._commit_alone(number, partition, checkpoint)
             except _LOST:
                 return False
+            except (*_UNAPPLIED, ProjectionsLost, CheckpointDamaged):
+                # Its own checkpoint is past the event, or damaged: nothing is left to commit.
+                pass
         recorded, retried = self._projections.blocked(number), self.fleet.retried(stream, position)
         blocked = msgspec.structs.replace(blocked, at=max(self._clock(), retried + 1))
         # A repeated failure keeps its first time. After a retry the time must be later than the retry, or it would be

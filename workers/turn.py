@@ -1,8 +1,9 @@
 """A turn of a worker: it follows a fair share of the streams for some seconds, and projects their events as they arrive."""
 
 import contextlib
+import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from redis.cluster import RedisCluster
 
@@ -22,9 +23,11 @@ from workers.projector import Projector
 EVENTS_MAX = 1000
 """How many events of a partition are applied before the next partition has its part."""
 
-_BULK_EVENTS = 100
-"""How many events at once are an import. Its streams are read at every look only: a commit costs as much as applying 150 events,
-and a read that returns with the first of them would make it a commit for each append."""
+_REST_SECONDS = 0.25
+_BULK_EVENTS = 25
+"""How many events of a partition within a rest are an import. It is read once in a rest: a commit costs as much as applying 150
+events, and a read that returns with the first of them would make it a commit for each append. By partition, so that others are
+projected at once meanwhile, and that an event costs the same however many workers share the partitions."""
 
 _LOOK_SECONDS = 0.1
 """How often a turn looks whether streams wait for a worker, and how long a wait for events lasts at most."""
@@ -54,15 +57,18 @@ class WorkerTurn:
         self._claims, self._work_counts = claims, WorkCounts(log.client)
         # The claimed streams. Of each partition, the position up to which its events are read or applied.
         self._follows_fleet, self._fleet_seen, self._at = False, 0, dict[int, int]()
-        # Claimed partitions that are not followed: those that `Projector.drain` has to load or to examine next, and blocked ones.
-        # Those to drain are in the order in which they wait.
-        self._to_drain, self._blocked = dict[int, None](), set[int]()
+        self._fleet_restarts = projector.fleet.restarts
+        # Claimed partitions that are not followed: those that `Projector.drain` has to load or to examine next, blocked ones, and
+        # those that failed otherwise. Those to drain are in the order in which they wait.
+        self._to_drain, self._blocked, self._failed = dict[int, None](), set[int](), set[int]()
         self._share = log.partitions
         # Streams that wait for a worker. If they still do at the next look, this turn takes them.
         self._waiting = set[int]()
         # The head and the position of each stream at the last renewal.
         self._compared: dict[int, tuple[int, int]] = {}
-        self._has_given_up = self._is_import = False
+        # Of each partition: when its events were counted from, and how many came since. Those that rest, and until when.
+        self._recent, self._resting, self._rest_until = dict[int, tuple[float, int]](), set[int](), 0.0
+        self._has_given_up = False
         self._busy_seconds = 0.0
         # Of the first partition that could not be loaded or projected.
         self._failure: Exception | None = None
@@ -80,6 +86,8 @@ class WorkerTurn:
             if isinstance(self._log.client, RedisCluster):
                 self._drain_reachable()
             raise
+        finally:
+            self._log.stop_following()
         if self._failure is not None:
             raise self._failure
 
@@ -89,8 +97,6 @@ class WorkerTurn:
         reached(FailPoint.TURN_CLAIMED)
         started = active = looked = renewed = time.monotonic()
         while True:
-            if self._is_import and not self._to_drain:
-                time.sleep(_LOOK_SECONDS)
             news = self._read(wait_seconds=0.0 if self._to_drain else _LOOK_SECONDS)
             woke = time.monotonic()
             if self._project(news):
@@ -124,7 +130,7 @@ class WorkerTurn:
 
     @property
     def _partitions(self) -> set[int]:
-        return {*self._at, *self._to_drain, *self._blocked}
+        return {*self._at, *self._to_drain, *self._blocked, *self._failed}
 
     @property
     def _streams(self) -> set[int]:
@@ -146,8 +152,7 @@ class WorkerTurn:
         ]
         # Woken ones wait for a worker. Of the others, those that this process has in memory need not be loaded.
         free.sort(key=lambda number: (number not in holders, self._projector.checkpoint(number) is None))
-        self._projector.fleet.read_on()
-        self._fleet_seen = self._projector.fleet.position
+        self._read_fleet()
         self._take([FLEET, *free[: self._share]])
         # An event of the fleet wakes one worker, which answers for all partitions that have to apply it.
         is_for_all = holders.get(FLEET) == WOKEN
@@ -164,13 +169,9 @@ class WorkerTurn:
         partitions = [number for number in held if number != FLEET]
         for number, (checkpoint, blocked) in self._projections.states(partitions).items():
             in_memory = self._projector.checkpoint(number)
-            is_current = in_memory == checkpoint or (
-                # A partition at the fleet's head that is not in memory is loaded when its first event comes.
-                in_memory is None
-                and checkpoint != Checkpoint()
-                and checkpoint.vector.fleet == self._projector.fleet.position
-            )
-            if blocked is not None or not is_current or checkpoint.vector.fleet != self._projector.fleet.position:
+            # A partition that is not in memory is loaded when its first event comes.
+            is_current = in_memory == checkpoint or (in_memory is None and checkpoint != Checkpoint())
+            if blocked is not None or not is_current or not self._projector.is_at_fleet_head(checkpoint):
                 self._to_drain[number] = None
             else:
                 self._at[number] = checkpoint.vector.partition
@@ -180,11 +181,12 @@ class WorkerTurn:
             self._at.pop(stream, None)
             self._to_drain.pop(stream, None)
             self._blocked.discard(stream)
+            self._failed.discard(stream)
             if stream == FLEET:
                 self._follows_fleet = False
 
     def _renew(self) -> None:
-        """Renew the claims, and compare with the heads: no event tells that the newest ones are lost."""
+        """Renew the claims, and compare with the log: no event tells that the newest ones are lost."""
         held = self._claims.take(self._streams)
         self._forget(self._streams - held.keys())
         # A claim that had expired may have had another holder in between.
@@ -192,17 +194,12 @@ class WorkerTurn:
         self._forget(expired)
         if expired:
             self._take(expired)
+        self._check_fleet()
+        # Behind the head twice: the next event is missing, and no read will bring it.
         heads, before = self._log.heads(), self._compared
         self._compared = {number: (heads[number], at) for number, at in self._at.items()}
-        fleet = self._compared[FLEET] = (heads[FLEET], self._fleet_seen)
-        # Behind the head twice: the next event of the fleet is missing, and no read will bring it.
-        if heads[FLEET] < self._fleet_seen or (heads[FLEET] > self._fleet_seen and before.get(FLEET) == fleet):
-            self._fleet_seen = heads[FLEET]
-            self._drain_later(self._partitions)
         self._drain_later(
-            number
-            for number, pair in self._compared.items()
-            if number != FLEET and pair[0] != pair[1] and before.get(number) == pair
+            number for number, pair in self._compared.items() if pair[0] != pair[1] and before.get(number) == pair
         )
         # A partition whose tail was lost goes on when it is restored.
         for number in sorted(self._blocked):
@@ -210,7 +207,7 @@ class WorkerTurn:
         self._count_work()
 
     def _drain_later(self, partitions: Iterable[int]) -> None:
-        for number in list(partitions):
+        for number in [number for number in partitions if number not in self._failed]:
             self._forget([number])
             self._to_drain[number] = None
 
@@ -249,6 +246,7 @@ class WorkerTurn:
         self._claims.leave(streams)
         reached(FailPoint.TURN_LEFT)
         # An append that found the claim woke nobody, so the streams are read once more after it is gone.
+        self._rest_until = 0.0
         late = {*self._to_drain, *self._read(wait_seconds=0.0)}
         if late or is_active:
             self._wake_others(late, streams)
@@ -264,15 +262,38 @@ class WorkerTurn:
     # -- events
 
     def _read(self, *, wait_seconds: float) -> dict[int, list[Envelope[Event]] | None]:
-        after = {**self._at, FLEET: self._fleet_seen}
-        return self._log.follow(after, limit=EVENTS_MAX, milliseconds=round(1000 * wait_seconds))
+        now = time.monotonic()
+        if now >= self._rest_until:
+            self._resting.clear()
+        else:
+            wait_seconds = min(wait_seconds, self._rest_until - now)
+        after = {number: position for number, position in self._at.items() if number not in self._resting}
+        return self._log.follow(
+            {**after, FLEET: self._fleet_seen}, limit=EVENTS_MAX, milliseconds=math.ceil(1000 * wait_seconds)
+        )
+
+    def _rest(self, count_by_partition: Mapping[int, int]) -> None:
+        """Count events that were projected; the partitions of an import rest."""
+        now, resting = time.monotonic(), len(self._resting)
+        for number, count in count_by_partition.items():
+            since, counted = self._recent.get(number, (now, 0))
+            if now - since > 2 * _REST_SECONDS:
+                since, counted = now, 0
+            self._recent[number] = since, counted + count
+            # Not if more events wait already.
+            if counted + count >= _BULK_EVENTS and count < EVENTS_MAX:
+                self._resting.add(number)
+        if self._resting and not resting:
+            # From now, and not from the read: a worker that is busy for a whole rest would get no larger batches by it.
+            self._rest_until = now + _REST_SECONDS
 
     def _project(self, news: dict[int, list[Envelope[Event]] | None]) -> bool:
         """Apply and commit news; returns whether anything was committed."""
-        due, sizes = set(news), [len(events) for events in news.values() if events]
-        self._is_import = sum(sizes) >= _BULK_EVENTS and max(sizes) < EVENTS_MAX
+        due = set(news)
         if FLEET in news:
-            self._read_fleet(news.pop(FLEET))
+            del news[FLEET]
+            self._read_fleet()
+            self._answer_for_unfollowed()
             due = {*self._at}
             self._drain_later(self._blocked)
         ready: dict[int, list[Envelope[Event]]] = {}
@@ -285,23 +306,28 @@ class WorkerTurn:
         advanced = self._projector.advance(ready)
         self._at.update(advanced)
         self._drain_later(ready.keys() - advanced.keys())
+        self._rest({number: len(events) for number, events in ready.items()})
         # One at a time, as loading a large partition takes seconds and the others have news meanwhile.
         return self._drain(next(iter(self._to_drain))) or bool(advanced) if self._to_drain else bool(advanced)
 
-    def _read_fleet(self, envelopes: list[Envelope[Event]] | None) -> None:
+    def _read_fleet(self) -> None:
+        """Read on in the fleet's stream, and count its events as seen."""
+        self._check_fleet()
+        self._fleet_seen = max(self._fleet_seen, self._projector.fleet.position)
+
+    def _check_fleet(self) -> None:
+        """Have all partitions examined if they cannot follow the fleet's stream."""
         fleet = self._projector.fleet
-        # `drain` may have read some of them.
-        unread = [envelope for envelope in envelopes or () if envelope.position > fleet.position]
-        if unread and unread[0].position == fleet.position + 1:
-            fleet.put(unread)
-        elif unread or envelopes is None:
-            # The next event cannot be read, or was not yet: operators decide about it by a later one.
-            self._fleet_seen = self._log.head(FLEET)
-            fleet.read_on()
-        self._fleet_seen = max(self._fleet_seen, fleet.position)
-        if fleet.position < self._fleet_seen:
-            # `drain` applies what is before the event that cannot be read, and marks the partition.
+        fleet.read_on()
+        # If the next event cannot be read, a drain applies what is before it, and marks the partition. If the fleet lost its
+        # tail, a drain finds out whether the partition had applied a lost event.
+        if fleet.is_stopped or fleet.restarts != self._fleet_restarts:
+            self._fleet_restarts = fleet.restarts
+            # Operators decide about an event that cannot be read by a later one.
+            self._fleet_seen = self._log.head(FLEET) if fleet.is_stopped else fleet.position
             self._drain_later(self._partitions)
+
+    def _answer_for_unfollowed(self) -> None:
         if self._follows_fleet:
             # Partitions that no worker follows: this turn answers for them.
             holders = self._claims.holders()
@@ -314,9 +340,11 @@ class WorkerTurn:
 
     def _drain(self, number: int) -> bool:
         """Load or examine a partition, and project one batch of it; returns whether anything was committed."""
+        self._forget([number])
         is_done = self._is_drained(number, go_on=lambda: False)
         checkpoint = self._projector.checkpoint(number)
-        self._forget([number])
+        if number in self._failed:
+            return False
         if checkpoint is not None:
             self._at[number] = checkpoint.vector.partition
         elif is_done:
@@ -327,13 +355,14 @@ class WorkerTurn:
         return not is_done
 
     def _is_drained(self, number: int, *, go_on: Callable[[], bool]) -> bool:
-        """As `Projector.drain`. A partition that fails waits like a blocked one, so that the others of this turn go on."""
+        """As `Projector.drain`. A partition that fails waits for the next turn: loading it again would delay the others."""
         try:
             return self._projector.drain(number, go_on=go_on)
         except LogUnavailable:
             raise
         except Exception as error:  # noqa: BLE001 - a fault of one partition must not stop all others
             self._failure = self._failure or error
+            self._failed.add(number)
             return True
 
     def _count_work(self) -> None:

@@ -13,7 +13,7 @@ import msgspec
 from events import canonical
 from events.backup.errors import BackupDamaged
 from events.log.archive.manifest import Segment
-from events.log.entries import RawEntry
+from events.log.entries import RawEntry, fields_of
 
 FORMAT = 1
 FOLDER = "backups"
@@ -159,11 +159,6 @@ class Record(msgspec.Struct, frozen=True, array_like=True):
 _entries = msgspec.msgpack.Decoder(list[tuple[int, tuple[bytes, ...]]])
 _records = msgspec.msgpack.Decoder(list[Record])
 T = TypeVar("T")
-
-
-def fields_of(parts: Sequence[bytes]) -> dict[bytes, bytes]:
-    """Returns fields from their names and values, one after the other."""
-    return dict(zip(parts[::2], parts[1::2], strict=True))
 
 
 def pack(entries: Sequence[RawEntry]) -> bytes:

@@ -16,12 +16,12 @@ from events.backup.backup import ReportProgress
 from events.backup.document_repair import replay_stream
 from events.backup.errors import BackupDamaged, TargetNotEmpty
 from events.backup.location import BackupLocation
-from events.backup.manifest import HERE, BackupManifest, Record, Stream, fields_of, name_of, unpack, unpack_records
+from events.backup.manifest import HERE, BackupManifest, Record, Stream, name_of, unpack, unpack_records
 from events.log.archive.manifest import ArchiveManifest, manifest_name
 from events.log.archive.notes import archive_key, note, set_location
 from events.log.codec import decode_entry
 from events.log.connect import Client, answering
-from events.log.entries import RawEntry, digest, link, number_of
+from events.log.entries import RawEntry, digest, fields_of, link, number_of
 from events.log.errors import UnreadableEvent
 from events.log.events import BlockResolved, LogInitialised, SecretsErased
 from events.log.failpoints import FailPoint, reached

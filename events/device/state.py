@@ -13,7 +13,6 @@ from events.device import events
 from events.device.events import DeviceEvent
 from events.device.identifiers import SYSTEM_MODULES
 from events.device.times import time_text
-from events.properties import merge_patch
 
 EMPTY = msgspec.Raw(b"{}")
 NEVER = -1
@@ -274,7 +273,7 @@ class OpenTwin(Generic[Document]):
         else:
             assert isinstance(event, events.TwinReplaced)
             self._twin_etag += 1
-            self._sections |= {"tags": merge_patch({}, event.tags), "desired": merge_patch({}, event.desired)}
+            self._sections |= {"tags": _without_nulls(event.tags), "desired": _without_nulls(event.desired)}
             self._sections["desired_stamps"] = {}
             self._desired_version += 1
             self._desired_at = at
@@ -327,15 +326,25 @@ def _merge_into(target: JsonObject, patch: JsonObject) -> None:
             if type(current) is dict:
                 _merge_into(current, value)
             else:
-                target[name] = merge_patch({}, value)
+                target[name] = _without_nulls(value)
         else:
             target[name] = value
+
+
+def _without_nulls(patch: JsonObject) -> JsonObject:
+    """What a merge patch makes of nothing, in new objects."""
+    return {
+        name: _without_nulls(value) if type(value) is dict else value
+        for name, value in patch.items()
+        if value is not None
+    }
 
 
 # The time and version of each property's last change are stored only where they differ from the enclosing object's. A section's own
 # stamp is in its document. A property without a stamp has the stamp of its object, so a section that was set at once needs no tree.
 # In a tree, `$_at` and `$v` are a property's own stamp; property names have no `$`.
 _AT, _VERSION = "$_at", "$v"
+_UNTOUCHED = object()
 
 
 class Stamp(msgspec.Struct, frozen=True):
@@ -348,13 +357,16 @@ class Stamp(msgspec.Struct, frozen=True):
 def restamped(value: Mapping[str, Any], patch: Mapping[str, Any], tree: JsonObject, stamp: Stamp) -> JsonObject:
     """Returns the tree after a merge patch; `stamp` is the object's stamp before it."""
     after: JsonObject = {}
+    change_of = patch.get
     for name, item in value.items():
-        own: JsonObject = tree.get(name, {})
+        change = change_of(name, _UNTOUCHED)
         # Touched properties get the new stamp of their object, which is not stored; untouched ones now need their old stamp.
-        if name not in patch:
+        if change is _UNTOUCHED:
+            own: JsonObject = tree.get(name, {})
             after[name] = own if _AT in own else {**own, _AT: stamp.at, _VERSION: stamp.version}
-        elif isinstance(item, dict) and isinstance(patch[name], dict):
-            inner = restamped(item, patch[name], own, _stamp(own, stamp))
+        elif type(item) is dict and type(change) is dict:
+            own = tree.get(name, {})
+            inner = restamped(item, change, own, _stamp(own, stamp))
             if inner:
                 after[name] = inner
     return after

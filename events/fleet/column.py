@@ -24,6 +24,10 @@ _PAGE_BITS = 10
 _PAGE_MASK = (1 << _PAGE_BITS) - 1
 # Up to this number a loop over ordinals is faster than the set-up of numpy arrays.
 _FEW = 64
+# Up to this number the same holds of noted values, which take more steps together.
+_FEW_NOTED = 400
+# Up to this number of ordinals for each value, moving them one by one is faster than making a set of them.
+_FEW_EACH = 16
 
 _Numbers = npt.NDArray[np.uint32]
 
@@ -58,7 +62,8 @@ class Column:
     # and of several values of one device only the last (docs/decisions/0020).
     def __init__(self) -> None:
         self._pages: dict[int, array[int]] = {}
-        self._numbers: dict[ValueKey, int] = {}
+        self.numbers: dict[ValueKey, int] = {}
+        """A number for each distinct value."""
         self._free: list[int] = []
         self._sorted: dict[str, list[Any]] = {}
         # Number 0 means no value, so that a new page of zeros has no values; its set stays empty.
@@ -89,10 +94,10 @@ class Column:
 
     def __len__(self) -> int:
         """The number of distinct values."""
-        return len(self._numbers)
+        return len(self.numbers)
 
     def _number(self, key: ValueKey) -> int:
-        number = self._numbers.get(key)
+        number = self.numbers.get(key)
         if number is None:
             if self._free:
                 number = self._free.pop()
@@ -101,7 +106,7 @@ class Column:
                 number = len(self.keys)
                 self.keys.append(key)
                 self.members.append(BitMap())
-            self._numbers[key] = number
+            self.numbers[key] = number
             self._sorted.pop(key[0], None)
         return number
 
@@ -112,7 +117,7 @@ class Column:
         page = self._page(ordinal)
         slot = ordinal & _PAGE_MASK
         old = page[slot]
-        number = self._numbers.get(key, 0)
+        number = self.numbers.get(key, 0)
         if old:
             if old == number:
                 return False
@@ -149,7 +154,7 @@ class Column:
     def settle(self) -> None:
         """Apply the noted values."""
         noted, self.noted = self.noted, {}
-        if len(noted) > _FEW:
+        if len(noted) > _FEW_NOTED:
             self._put_many(noted)
             return
         for ordinal, value in noted.items():
@@ -165,25 +170,33 @@ class Column:
         changed = _bitmap(ordinals)
         for kind in self.kinds:
             self.kinds[kind] -= changed
-        left = list(_groups(old, ordinals))
-        for number, group in left:
-            self.members[number] -= group
-            self._touched.add(self.keys[number])
-        for number, group in _groups(new, ordinals):
-            key = self.keys[number]
-            self.members[number] |= group
-            of_kind = self._of_kind(key[0])
-            of_kind |= group
-            self._touched.add(key)
-        for number, _ in left:
-            if not self.members[number]:
+        left, joined = np.unique(old[old != 0]).tolist(), np.unique(new).tolist()
+        members = self.members
+        if len(ordinals) < _FEW_EACH * len(joined):
+            for ordinal, before, after in zip(ordinals.tolist(), old.tolist(), new.tolist(), strict=True):
+                members[before].discard(ordinal)
+                members[after].add(ordinal)
+        else:
+            for number, group in _groups(old, ordinals):
+                members[number] -= group
+            for number, group in _groups(new, ordinals):
+                members[number] |= group
+        joined_by_kind: dict[str, list[int]] = {}
+        for number in joined:
+            joined_by_kind.setdefault(self.keys[number][0], []).append(number)
+        for kind, numbers in joined_by_kind.items():
+            of_kind = self._of_kind(kind)
+            of_kind |= changed if len(joined_by_kind) == 1 else _bitmap(ordinals[np.isin(new, numbers)])
+        self._touched.update(self.keys[number] for number in (*left, *joined))
+        for number in left:
+            if not members[number]:
                 self._release(number)
         self.present |= changed
         self.changed |= changed
 
     def _numbers_of(self, values: Collection[object]) -> _Numbers:
         try:
-            numbers = map(self._numbers.__getitem__, _value_keys(values))
+            numbers = map(self.numbers.__getitem__, _value_keys(values))
             return np.fromiter(numbers, dtype=np.uint32, count=len(values))
         except KeyError:
             # A value is new. That is rare, so the usual case does only one lookup per value.
@@ -222,7 +235,7 @@ class Column:
     def _release(self, number: int) -> None:
         """Free a number whose value has no ordinals any more."""
         key = self.keys[number]
-        del self._numbers[key]
+        del self.numbers[key]
         self._free.append(number)
         self._moved.discard(number)
         self._sorted.pop(key[0], None)
@@ -248,12 +261,12 @@ class Column:
 
     def equal(self, key: ValueKey) -> BitMap:
         """The ordinals with a value; the caller must not change them."""
-        number = self._numbers.get(key)
+        number = self.numbers.get(key)
         return _EMPTY if number is None else self.members[number]
 
     def sets(self) -> Iterator[tuple[ValueKey, BitMap]]:
         """Every value with its ordinals."""
-        for key, number in self._numbers.items():
+        for key, number in self.numbers.items():
             yield key, self.members[number]
 
     def ordered(self, kind: str, op: Op, literal: Any) -> BitMap:
@@ -270,13 +283,13 @@ class Column:
                 chosen = values[bisect_left(values, literal) :]
             case _:
                 raise AssertionError(op)
-        return BitMap.union(*[self.members[self._numbers[kind, value]] for value in chosen]) if chosen else BitMap()
+        return BitMap.union(*[self.members[self.numbers[kind, value]] for value in chosen]) if chosen else BitMap()
 
     def values(self, kind: str) -> list[Any]:
         """The values of a kind, sorted; the caller must not change them."""
         values = self._sorted.get(kind)
         if values is None:
-            values = self._sorted[kind] = sorted(key[1] for key in self._numbers if key[0] == kind)
+            values = self._sorted[kind] = sorted(key[1] for key in self.numbers if key[0] == kind)
         return values
 
 

@@ -68,7 +68,10 @@ class Index:
     # -- applying
 
     def patch_tags(self, ordinal: int, patch: dict[str, Any]) -> bool:
-        """Apply a merge patch (RFC 7386) to a device's tags; returns whether an indexed value changed."""
+        """Apply a merge patch (RFC 7386) to a device's tags; returns whether an indexed value changed.
+
+        Most changes are noted until `take_touched`, which returns them.
+        """
         return self._patch_children(ordinal, self._tags, patch)
 
     def replace_tags(self, ordinal: int, tags: dict[str, Any]) -> bool:
@@ -89,26 +92,41 @@ class Index:
         return changed
 
     def _patch_children(self, ordinal: int, node: Node, patch: dict[str, Any]) -> bool:
-        changed = False
+        children, changed = node.children, False
         for name, value in patch.items():
-            child = node.children.get(name)
+            child = children.get(name)
             if value is None:
                 if child is not None:
                     changed |= self._clear(ordinal, child)
                 continue
             if child is None:
-                child = node.children[name] = Node((*node.path, name))
+                child = children[name] = Node((*node.path, name))
                 if child.path not in self.over_budget:
                     self._index(child)
             # A secret must not be found by its value, and the value of its reference means nothing.
-            secret = is_secret(value)
-            if type(value) is dict and not secret:
+            if type(value) is dict and not is_secret(value):
                 changed |= self._put(ordinal, child, OBJECT_KEY)
                 changed |= self._patch_children(ordinal, child, value)
-            else:
+                continue
+            if child.children:
                 for grandchild in child.children.values():
                     changed |= self._clear(ordinal, grandchild)
-                changed |= self._put(ordinal, child, OBJECT_KEY if secret else value_key(value))
+            column = child.column
+            if column is None:
+                continue
+            noted = column.noted
+            # Each ordinal has one value at a time. So if as many new values as there are noted ordinals fit into the budget, it
+            # cannot be exceeded in between, and which tags are over it does not depend on when a batch is resolved.
+            if type(value) is not dict and (
+                len(column.numbers) + len(noted) < CARDINALITY_BUDGET
+                or value_key(value) in column.numbers
+                or child.path in self.over_budget
+            ):
+                if not noted:
+                    self._dirty_columns.add(child.path)
+                noted[ordinal] = value
+            else:
+                changed |= self._put(ordinal, child, OBJECT_KEY if type(value) is dict else value_key(value))
         return changed
 
     def patch_reported(self, ordinal: int, patch: dict[str, Any]) -> bool:
@@ -199,7 +217,11 @@ class Index:
 
     def _put(self, ordinal: int, node: Node, key: ValueKey) -> bool:
         column = node.column
-        if column is None or not column.put(ordinal, key):
+        if column is None:
+            return False
+        if column.noted and len(column.numbers) + len(column.noted) >= CARDINALITY_BUDGET:
+            column.settle()
+        if not column.put(ordinal, key):
             return False
         self._dirty_columns.add(node.path)
         if len(column) > CARDINALITY_BUDGET and node.path[0] == "tags" and node.path not in self.over_budget:

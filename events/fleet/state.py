@@ -81,6 +81,9 @@ class PartitionState:
         self.number = number
         self.vector, self.decided = Vector(), Vector()
         self.at = self.assignment_changes = 0
+        self.own_event: str | UnsetType = UNSET
+        self.fleet_event: str | UnsetType = UNSET
+        """The digests of the last events applied, of the partition's stream and of the fleet's."""
         self.rebuilt: int | UnsetType = UNSET
         """The number of rebuilds of the stored form; it does not follow from events."""
         self.directory, self.children = Directory(), Children()

@@ -100,8 +100,10 @@ class LogAt:
         """Every subject of a stream that had a snapshot and starts with `prefix`."""
         return [subject for subject in self._whole_stream(stream).documented() if subject.startswith(prefix)]
 
-    # Heads without a document are not needed in the past.
-    subjects_with_events = subjects
+    def all_stored(self, stream: int) -> Iterable[tuple[str, Stored]]:
+        """Every subject of a stream that had a snapshot, with its head and snapshot as they were."""
+        documents = self._whole_stream(stream)
+        return [(subject, stored(documents, subject)) for subject in documents.documented()]
 
     def ranked_deployments(self) -> RankedDeployments:
         """The ranks of the deployments as they were."""

@@ -1,6 +1,6 @@
 """Encodes events, and decodes the fields of a stream entry into an envelope."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
@@ -25,6 +25,7 @@ UPCASTERS: Mapping[bytes, Upcaster] = {}
 """Upcasters by the stored type. Events are never edited: a new shape gets a new tag, and the old tag an entry here."""
 
 _decoder = msgspec.json.Decoder(Event)
+_NAMES = [field.encode() for field in FIELDS]
 _principals: dict[bytes, Principal] = {}
 _PRINCIPALS_MAX = 10_000
 
@@ -43,14 +44,7 @@ def decode_entry(
         UnreadableEvent: a field is missing or does not decode.
     """
     try:
-        # A log has few authors and millions of entries: parsing each author once saves the parsing of every `by`.
-        by = fields[b"by"]
-        principal = _principals.get(by)
-        if principal is None:
-            # Devices are authors too: without a limit, a process would keep one principal for each device of the fleet.
-            if len(_principals) >= _PRINCIPALS_MAX:
-                _principals.clear()
-            principal = _principals[by] = Principal.parse(by.decode())
+        principal = _principal_of(fields[b"by"])
         data = fields[b"data"]
         if upcasters and (upcast := upcasters.get(fields[b"type"])) is not None:
             data = canonical.encode(upcast(msgspec.json.decode(data)))
@@ -67,3 +61,37 @@ def decode_entry(
         raise UnreadableEvent(stream, position, f"field {error} is missing") from error
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise UnreadableEvent(stream, position, str(error)) from error
+
+
+def decode_entries(stream: str, first: int, entries: Sequence[list[bytes]]) -> list[Envelope[Event]]:
+    """The events of entries at the positions from `first` on, each given by its names and values in turn.
+
+    Raises:
+        UnreadableEvent: as `decode_entry`, for the first entry that it is true of.
+    """
+    envelopes: list[Envelope[Event]] = []
+    add, decode, position = envelopes.append, _decoder.decode, first
+    try:
+        for words in entries:
+            names, values = words[::2], words[1::2]
+            if names == _NAMES and not UPCASTERS:
+                _, subject, version, at, by, cause, data = values
+                author = _principals.get(by) or _principal_of(by)
+                add(Envelope(position, subject.decode(), int(version), int(at), author, cause.decode(), decode(data)))
+            else:
+                add(decode_entry(stream, position, dict(zip(names, values, strict=True))))
+            position += 1
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise UnreadableEvent(stream, position, str(error)) from error
+    return envelopes
+
+
+def _principal_of(by: bytes) -> Principal:
+    # A log has few authors and millions of entries: parsing each author once saves the parsing of every `by`.
+    principal = _principals.get(by)
+    if principal is None:
+        # Devices are authors too: without a limit, a process would keep one principal for each device of the fleet.
+        if len(_principals) >= _PRINCIPALS_MAX:
+            _principals.clear()
+        principal = _principals[by] = Principal.parse(by.decode())
+    return principal

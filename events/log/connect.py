@@ -107,28 +107,39 @@ def newest_positions(client: Client, stream_keys: Sequence[str]) -> list[int]:
 
 
 def check_server(client: Client) -> None:
-    """Reject a server that evicts keys, has no append-only file, or is older than 6.2.
+    """Reject a server that evicts keys, has no append-only file, or is older than 6.2; of a cluster, each master that answers.
 
     Raises:
         UnsafeRedis: names the setting.
+        LogUnavailable: the server does not answer.
     """
-    for node in _primaries(client):
-        with answering():
-            information: Mapping[str, Any] = node.info()
-        check_information(information, _configured(node))
+    for target in _primaries(client):
+        try:
+            with answering():
+                information: Any = client.info(**target)
+        except LogUnavailable:
+            # Of a cluster that has lost a master, processes start all the same: the partitions of the others go on.
+            if not target:
+                raise
+            continue
+        check_information(information, _configured(client, target))
 
 
 def why_not_writable(client: Client) -> str | None:
     """Why Redis would reject a write now; `None` if it would accept one. Reads INFO and writes nothing."""
-    for node in _primaries(client):
+    for target in _primaries(client):
         try:
             with answering():
-                information: Mapping[str, Any] = node.info()
+                information: Any = client.info(**target)
         except NoPermissionError:
             # An access list may forbid INFO. Then the first write that is rejected reports the reason.
             continue
         why = refusal_in(information)
         if why is not None:
+            if isinstance(client, RedisCluster):
+                # A former master may have come back as a replica, which refuses nothing that this process asks it.
+                with answering():
+                    client.nodes_manager.initialize()
             return why
     return None
 
@@ -147,10 +158,13 @@ def refusal_in(information: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _primaries(client: Client) -> list[Any]:
+def _primaries(client: Client) -> list[dict[str, Any]]:
+    """The argument that sends a command to a primary, for each of them."""
     if not isinstance(client, RedisCluster):
-        return [client]
-    return [node.redis_connection for node in client.get_primaries()]  # type: ignore[no-untyped-call]
+        return [{}]
+    # Not by connections to the nodes: only the client of the cluster reads the slot map when a server does not answer. A process
+    # that is asked for nothing but its readiness would ask a lost master for ever.
+    return [{"target_nodes": node} for node in client.get_primaries()]  # type: ignore[no-untyped-call]
 
 
 def check_information(information: Mapping[str, Any], configured: Mapping[str, str]) -> None:
@@ -172,10 +186,10 @@ def check_information(information: Mapping[str, Any], configured: Mapping[str, s
         raise UnsafeRedis("appendonly", append_only, "yes")
 
 
-def _configured(node: Any) -> dict[str, str]:
+def _configured(client: Any, target: Mapping[str, Any]) -> dict[str, str]:
     # Managed Redis often forbids CONFIG. INFO then has the same answers, as far as the server reports them.
     try:
         with answering():
-            return {**node.config_get("maxmemory-policy"), **node.config_get("appendonly")}
+            return {**client.config_get("maxmemory-policy", **target), **client.config_get("appendonly", **target)}
     except (NoPermissionError, ResponseError):
         return {}

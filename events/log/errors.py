@@ -15,6 +15,7 @@ LogError
 ├── SegmentDamaged          stop: a file of the archive was changed
 ├── ManifestDamaged         stop: a manifest of the archive was changed
 ├── LogLostItsTail          stop: positions are missing
+│   └── TailReplaced        stop: other events are at these positions
 └── UnreadableEvent         stop: an entry does not decode
 """
 
@@ -130,6 +131,15 @@ class LogLostItsTail(LogError):
         super().__init__(f"{stream}: expected position {expected}, the log has {actual}; restore the missing events")
         self.stream, self.expected, self.actual = stream, expected, actual
         self.position = expected
+
+
+class TailReplaced(LogLostItsTail):
+    """Events were appended at positions that the log had lost: the projections have others."""
+
+    def __init__(self, stream: str, position: int) -> None:
+        super().__init__(stream, expected=position, actual=position - 1)
+        why = f"{stream}:{position} is not the event that was applied, as the log lost its tail and went on"
+        self.args = (f"{why}; restore a backup",)
 
 
 class UnreadableEvent(LogError):

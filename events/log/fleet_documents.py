@@ -33,9 +33,8 @@ def fleet_documents(log: Log, subjects: Iterable[str], decode: Callable[[bytes],
 
 def deployments(log: Log, *, labels: Mapping[str, str] = _EVERY) -> Iterator[tuple[str, DeploymentDocument]]:
     """(id, deployment) of each deployment that has all these labels, sorted by id."""
-    # The id of a deployment has no colon; every other subject of the fleet's stream has a prefix with one.
-    ids = (subject for subject in log.subjects(FLEET) if ":" not in subject)
-    documents = fleet_documents(log, ids, deployment_state.decode)
+    # The process knows the ids; a scan for them would have Redis send all documents of the fleet's stream a second time.
+    documents = fleet_documents(log, log.ranked_deployments().by_id, deployment_state.decode)
     return ((name, document) for name, document in documents if matches_labels(document, labels))
 
 

@@ -5,11 +5,12 @@ from array import array
 from collections.abc import Iterator, Sequence
 from typing import Any, overload
 
+from msgspec import UNSET, UnsetType
 from typing_extensions import override
 
 from events.access.events import SecretsRead
-from events.envelope import Envelope, Principal
-from events.log.errors import LogLostItsTail, UnreadableEvent
+from events.envelope import Envelope, Principal, event_digest
+from events.log.errors import LogLostItsTail, TailReplaced, UnreadableEvent
 from events.log.events import LOG_SUBJECT, BlockResolved, BlockRetried
 from events.log.keys import FLEET, name
 from events.log.port import Log
@@ -76,6 +77,11 @@ class FleetEventReader:
 
     def __init__(self, log: Log) -> None:
         self._log = log
+        self.restarts = 0
+        """How often it began again, as the log no longer had the last event that was read (a lost tail)."""
+        self._begin()
+
+    def _begin(self) -> None:
         self._events = _Events([], array("q"))
         self._resolved: dict[int, dict[int, str]] = {}
         self._retried: dict[tuple[int, int], int] = {}
@@ -115,15 +121,30 @@ class FleetEventReader:
                 return
 
     def _read(self, limit: int) -> Sequence[Envelope[Any]]:
-        more = self._log.read(FLEET, after=len(self._events), limit=limit) if limit else []
-        self.put(more)
-        return more
-
-    def put(self, envelopes: Sequence[Envelope[Any]]) -> None:
-        """Add the events after `position` that the caller has read."""
-        for envelope in envelopes:
+        more = self._after_last(limit) if limit else []
+        for envelope in more:
             self._events.append(envelope)
             self._note(envelope)
+        return more
+
+    def _after_last(self, limit: int) -> Sequence[Envelope[Any]]:
+        """The next events; from the first event on if the log has not the last one any more that was read."""
+        last = self.position
+        if not last or last in self.skipped(FLEET):
+            return self._log.read(FLEET, after=last, limit=limit)
+        # With the last one: after a failover, other events can be at the positions that this process has read.
+        try:
+            envelopes = self._log.read(FLEET, after=last - 1, limit=limit + 1)
+        except (UnreadableEvent, LogLostItsTail) as error:
+            if error.position > last:
+                raise
+            envelopes = []
+        if not envelopes or event_digest(envelopes[0]) != event_digest(self._events[last - 1]):
+            self._begin()
+            self.restarts += 1
+            return self._log.read(FLEET, after=0, limit=limit)
+        # A read that got no events after a position checks that there are none.
+        return envelopes[1:] or self._log.read(FLEET, after=last, limit=limit)
 
     def _note(self, envelope: Envelope[Any]) -> None:
         event = envelope.event
@@ -149,6 +170,25 @@ class FleetEventReader:
     def position(self) -> int:
         """The last position that was read."""
         return len(self._events)
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether the next event cannot be read, and is not skipped."""
+        return self._stopped is not None
+
+    def check(self, position: int, digest: str | UnsetType) -> None:
+        """Check that projections which applied the event of this digest at `position` follow from this log.
+
+        Raises:
+            LogLostItsTail, UnreadableEvent: the log has no such event, or another one.
+        """
+        self.upto(position, after=position)
+        if (
+            digest is not UNSET
+            and position not in self.skipped(FLEET)
+            and event_digest(self._events[position - 1]) != digest
+        ):
+            raise TailReplaced(name(FLEET), position)
 
     def between(self, after: int, upto: int | None = None) -> Sequence[Envelope[Any]]:
         """The events at positions after + 1 to `upto` (default: the last one read); a `SecretsRead` names no subjects."""

@@ -120,8 +120,11 @@ class MemoryLog(Log):
         return [subject for subject in self._streams[stream].snapshots if subject.startswith(prefix)]
 
     @override
-    def subjects_with_events(self, stream: int) -> Iterable[str]:
-        return list(self._streams[stream].heads)
+    def all_stored(self, stream: int) -> Iterable[tuple[str, Stored]]:
+        heads, snapshots = self._streams[stream].heads, self._streams[stream].snapshots
+        return [
+            (subject, Stored(heads.get(subject, Head()), snapshots.get(subject))) for subject in {*heads, *snapshots}
+        ]
 
     @override
     def ranked_deployments(self) -> RankedDeployments:

@@ -220,8 +220,8 @@ class Log(Protocol):
         """Every subject of a stream that has a snapshot and starts with `prefix`, in no particular order."""
         ...
 
-    def subjects_with_events(self, stream: int) -> Iterable[str]:
-        """Every subject of a stream that has a head, with or without a snapshot, in no particular order."""
+    def all_stored(self, stream: int) -> Iterable[tuple[str, Stored]]:
+        """Every subject of a stream with its head and snapshot, in no particular order; a subject can come more than once."""
         ...
 
     def ranked_deployments(self) -> RankedDeployments:

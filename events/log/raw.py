@@ -11,9 +11,9 @@ from events.log.archive.columns import GroupRows
 from events.log.archive.manifest import Segment
 from events.log.archive.notes import Notes, location_of, notes_of
 from events.log.archive.segment import SegmentFile, open_part, open_whole
-from events.log.codec import decode_entry
+from events.log.codec import decode_entries
 from events.log.connect import Client, newest_position, newest_positions
-from events.log.entries import RawEntry, in_stream, key_of
+from events.log.entries import RawEntry, fields_in_stream, fields_of, key_of
 from events.log.errors import LogLostItsTail, ObjectStoreUnavailable, SegmentMissing
 from events.log.object_store import ObjectStore
 from events.log.port import Event
@@ -75,7 +75,15 @@ class RawStreams:
         Raises:
             LogLostItsTail: a position is missing.
         """
-        return self._read(stream, after, limit, archived=GroupRows.entries, stored=list)
+        return self._read(
+            stream,
+            after,
+            limit,
+            archived=GroupRows.entries,
+            stored=lambda first, entries: [
+                RawEntry(position, fields_of(words)) for position, words in enumerate(entries, first)
+            ],
+        )
 
     def events(self, stream: str, *, after: int, limit: int) -> list[Envelope[Event]]:
         """At most `limit` events from position after + 1 on.
@@ -88,7 +96,7 @@ class RawStreams:
             after,
             limit,
             archived=lambda rows, start, stop: rows.envelopes(stream, start, stop),
-            stored=lambda entries: [decode_entry(stream, entry.position, entry.fields) for entry in entries],
+            stored=lambda first, entries: decode_entries(stream, first, entries),
         )
 
     def _read(
@@ -98,7 +106,7 @@ class RawStreams:
         limit: int,
         *,
         archived: Callable[[GroupRows, int, int], list[V]],
-        stored: Callable[[list[RawEntry]], list[V]],
+        stored: Callable[[int, list[list[bytes]]], list[V]],
     ) -> list[V]:
         values: list[V] = []
         while len(values) < limit:
@@ -106,14 +114,19 @@ class RawStreams:
             if at < self.trimmed(stream):
                 values += archived(*self._rows(stream, at, left))
                 continue
-            entries = in_stream(self.client, stream, after=at, limit=left)
+            # A thousand entries and their events fit into the caches of a processor: reading eight thousand at once takes 1.5
+            # times as long for each (docs/decisions/0030).
+            count = min(left, BATCH_ENTRIES)
+            first, entries = fields_in_stream(self.client, stream, after=at, limit=count)
             # A stream that starts later was trimmed after this process last read its notes, or has lost entries. Reading the
             # notes again tells which; doing so only here saves a round trip with every read.
-            if entries and entries[0].position != at + 1:
+            if entries and first != at + 1:
                 if self.refresh(stream) <= at:
-                    raise LogLostItsTail(stream, expected=at + 1, actual=entries[0].position)
+                    raise LogLostItsTail(stream, expected=at + 1, actual=first)
                 continue
-            return values + stored(entries)
+            values += stored(first, entries)
+            if len(entries) < count:
+                return values
         return values
 
     def entries(self, stream: str, *, after: int = 0, upto: int | None = None) -> Iterator[RawEntry]:

@@ -36,7 +36,9 @@ from events.log.port import (
 from events.log.rank_follower import RankFollower
 from events.log.ranked_deployments import RankedDeployments
 from events.log.raw import RawStreams
-from events.log.subject_record import decode_document, decode_record, encode_document, has_document, has_events
+from events.log.stream_signals import StreamSignals
+from events.log.subject_record import decode_document, decode_record, encode_document, has_document
+from events.readiness.state import WAIVER
 from events.redis_cluster import hash_fields
 
 COMMANDS_REMEMBERED_MS = 24 * 3600 * 1000
@@ -59,8 +61,8 @@ class _ScriptText:
 
 _APPEND = _ScriptText("append.lua")
 _KEYS = ("log", "subjects", "meta", "wake", "commands", "commands:times")
-_POLL_SECONDS = 0.02
-"""Between two reads of the streams of a cluster; a round over 17 streams on three nodes takes 1 to 2 ms."""
+_POLL_SECONDS = 0.1
+"""How long a reader of a cluster's streams relies on signals: a Redis user without the permission to publish sends none."""
 _GROUPS_IN_FLIGHT = 32
 """Groups of chunks that are sent in one pipeline: at most 32 MiB."""
 
@@ -71,6 +73,8 @@ class RedisLog(Log):
     def __init__(self, client: Client, *, partitions: int, epoch: str) -> None:
         self.client, self.partitions, self.epoch = client, partitions, epoch
         self._streams, self._ranks = RawStreams(client), RankFollower(self)
+        # Of `follow` on a cluster: the subscription to the signals of all streams.
+        self._signals = StreamSignals(client) if isinstance(client, RedisCluster) else None
 
     # -- writing
 
@@ -183,6 +187,12 @@ class RedisLog(Log):
     @override
     def subjects(self, stream: int, *, prefix: str = "") -> Iterable[str]:
         """Every subject of a stream that has a snapshot and starts with `prefix`."""
+        if (stream, prefix) == (FLEET, WAIVER):
+            # Each creation of a deployment reads the waivers: a scan would read the subjects of all other deployments.
+            waivers = sorted(self._ranks.waivers())
+            stored = self.load(waivers, fleet=True) if waivers else ()
+            yield from (name for name, each in zip(waivers, stored, strict=True) if each.snapshot is not None)
+            return
         match = f"{prefix}*" if prefix else None
         with answering():
             for field, record in hash_fields(self.client, key(stream, "subjects"), match=match):
@@ -190,11 +200,10 @@ class RedisLog(Log):
                     yield field.decode()
 
     @override
-    def subjects_with_events(self, stream: int) -> Iterable[str]:
+    def all_stored(self, stream: int) -> Iterable[tuple[str, Stored]]:
         with answering():
             for field, record in hash_fields(self.client, key(stream, "subjects")):
-                if has_events(record):
-                    yield field.decode()
+                yield field.decode(), decode_record(record)
 
     # -- reading
 
@@ -211,9 +220,8 @@ class RedisLog(Log):
     def heads(self) -> Mapping[int, int]:
         streams = (FLEET, *range(self.partitions))
         with answering():
-            if isinstance(self.client, RedisCluster):
-                return {stream: self.head(stream) for stream in streams}
-            pipe = self.client.pipeline(transaction=False)
+            # Not a transaction, so that a cluster can answer too.
+            pipe: Any = self.client.pipeline(transaction=False)
             for stream in streams:
                 pipe.hget(key(stream, "meta"), "position")
             return {stream: int(head or 0) for stream, head in zip(streams, pipe.execute(), strict=True)}
@@ -244,15 +252,16 @@ class RedisLog(Log):
         """The next events of streams, each after a position, as soon as one of them has any; at most `limit` of each.
 
         Waits at most `milliseconds`. A stream whose next event is in the archive, missing or unreadable has `None`: `read` says
-        what is there. One round trip, except on a cluster, whose streams are read every `_POLL_SECONDS`.
+        what is there. One round trip, except on a cluster, whose streams are read at once, and again after each signal that one
+        of them has grown. `stop_following` ends the subscription to the signals.
 
         Raises:
             LogUnavailable: Redis did not answer.
         """
         ids = {key(stream, "log"): f"{position}-0" for stream, position in after.items()}
         with answering():
-            if isinstance(self.client, RedisCluster):
-                answer = _polled(self.client, ids, limit=limit, milliseconds=milliseconds)
+            if self._signals is not None:
+                answer = self._polled(self._signals, ids, limit=limit, milliseconds=milliseconds)
             else:
                 answer = cast("Any", self.client.xread(cast("Any", ids), count=limit, block=milliseconds or None))
         entries_by_key = dict(answer)
@@ -261,6 +270,32 @@ class RedisLog(Log):
             if entries := entries_by_key.get(key(stream, "log").encode()):
                 following[stream] = _following(name(stream), position, entries)
         return following
+
+    def _polled(self, signals: StreamSignals, ids: Mapping[str, str], *, limit: int, milliseconds: int) -> list[Any]:
+        """XREAD on a cluster, which rejects a command over the streams of several slots: one command per stream, by node."""
+        # Not XREAD: redis-py asks the server for the keys of each, in a round trip of its own.
+        until, streams = time.monotonic() + milliseconds / 1000, {stream_key.encode() for stream_key in ids}
+        try:
+            while True:
+                if milliseconds:
+                    signals.forget()
+                pipe: Any = self.client.pipeline(transaction=False)
+                for stream_key, entry_id in ids.items():
+                    pipe.xrange(stream_key, min=f"({entry_id}", count=limit)
+                entries = zip(ids, pipe.execute(), strict=True)
+                answer = [(stream_key.encode(), of_stream) for stream_key, of_stream in entries if of_stream]
+                left = until - time.monotonic()
+                if answer or left <= 0:
+                    return answer
+                signals.wait(streams, min(left, _POLL_SECONDS))
+        except BaseException:
+            signals.close()
+            raise
+
+    def stop_following(self) -> None:
+        """End the subscription of `follow` on a cluster; without effect if there is none."""
+        if self._signals is not None:
+            self._signals.close()
 
     @override
     def position_at(self, stream: int, at: int) -> int:
@@ -289,19 +324,6 @@ class RedisLog(Log):
                 return entries[0]
             position = entries[0].position + 1
         return None
-
-
-def _polled(client: RedisCluster, ids: Mapping[str, str], *, limit: int, milliseconds: int) -> list[Any]:
-    """XREAD on a cluster, which rejects a command over the streams of several slots: one command per stream, by node."""
-    until = time.monotonic() + milliseconds / 1000
-    while True:
-        pipe: Any = client.pipeline(transaction=False)  # type: ignore[no-untyped-call]
-        for stream_key, entry_id in ids.items():
-            pipe.xread({stream_key: entry_id}, count=limit)
-        answer = [pair for pairs in pipe.execute() for pair in dict(pairs or ()).items()]
-        if answer or time.monotonic() >= until:
-            return answer
-        time.sleep(min(_POLL_SECONDS, max(0.0, until - time.monotonic())))
 
 
 def _following(stream: str, after: int, entries: Entries) -> list[Envelope[Event]] | None:

@@ -65,11 +65,6 @@ def has_document(record: bytes) -> bool:
     return match is None or match.group(4) is not None
 
 
-def has_events(record: bytes) -> bool:
-    """Whether a subject has an event: append.lua stores version 0 for a subject that has only a document."""
-    return not record.startswith(b"0:")
-
-
 def _document(stored: bytes, at: bytes) -> bytes:
     document = decompressed(stored)
     return with_time(document, int(at)) if at else document

@@ -75,9 +75,14 @@ class ImaginedLog:
         over = [self._over.get((partition, subject)) for subject in subjects]
         return [snapshot if stored is None else stored.snapshot for stored, snapshot in zip(over, under, strict=True)]
 
-    def subjects_with_events(self, stream: int) -> Iterable[str]:
-        """Every subject of a stream that has a head, with the events in memory."""
-        return {*self._log.subjects_with_events(stream), *(subject for over, subject in self._over if over == stream)}
+    def all_stored(self, stream: int) -> Iterable[tuple[str, Stored]]:
+        """Every subject of a stream with its head and snapshot, with the events in memory."""
+        for subject, stored in self._log.all_stored(stream):
+            if (stream, subject) not in self._over:
+                yield subject, stored
+        for (over, subject), stored in list(self._over.items()):
+            if over == stream:
+                yield subject, stored
 
     def subjects(self, stream: int, *, prefix: str = "") -> Iterable[str]:
         """Every subject of a stream that has a snapshot and starts with `prefix`, with the events in memory."""

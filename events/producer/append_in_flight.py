@@ -1,11 +1,15 @@
 """A batch of events between its decision and the answer of the log."""
 
+import contextlib
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
+from typing import TypeVar
 
 from events.log.errors import Fenced, LogUnavailable
 from events.log.port import Chunk, Conflicted, PreparedAppend, streams_to_wake
 from events.producer.errors import Sent
+
+T = TypeVar("T")
 
 PAUSE_SECONDS = 0.05
 PAUSE_SECONDS_MAX = 2.0
@@ -42,17 +46,12 @@ class AppendInFlight:
             LogUnavailable: Redis did not answer in several attempts.
             Fenced: as `Log.append`.
         """
-        self.is_settled, pause_seconds = True, PAUSE_SECONDS
-        for attempt in range(1, attempts + 1):
-            try:
-                answers, self._answers = self._answers or self._send(), None
-                return answers()
-            except LogUnavailable:
-                if attempt == attempts:
-                    raise
-                pause(pause_seconds)
-                pause_seconds = min(2 * pause_seconds, PAUSE_SECONDS_MAX)
-        raise AssertionError
+        self.is_settled = True
+        return until_answered(self._answer, attempts=attempts, pause=pause)
+
+    def _answer(self) -> tuple[Chunk, ...]:
+        answers, self._answers = self._answers or self._send(), None
+        return answers()
 
     def streams_to_wake_after_error(self) -> frozenset[int]:
         """The streams to wake, if Redis answers; for a batch of which nobody waits for the answer, after an error."""
@@ -73,6 +72,21 @@ class AppendInFlight:
                 for index in chunk.indices
             }.values()
         )
+
+
+def until_answered(call: Callable[[], T], *, attempts: int, pause: Callable[[float], None]) -> T:
+    """The result of a call, which is repeated while Redis does not answer.
+
+    Raises:
+        LogUnavailable: Redis did not answer in several attempts.
+    """
+    pause_seconds = PAUSE_SECONDS
+    for _ in range(attempts - 1):
+        with contextlib.suppress(LogUnavailable):
+            return call()
+        pause(pause_seconds)
+        pause_seconds = min(2 * pause_seconds, PAUSE_SECONDS_MAX)
+    return call()
 
 
 def _raising(error: LogUnavailable) -> Callable[[], tuple[Chunk, ...]]:

@@ -7,7 +7,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
-from functools import cache
+from functools import cache, partial
 from types import TracebackType
 from typing import Any, Protocol, Self, cast
 
@@ -33,7 +33,7 @@ from events.log.keys import FLEET, name
 from events.log.port import Chunk, Conflicted, Log, Proposed, Stored, Written, streams_to_wake, with_time
 from events.log.ranked_deployments import rank_of
 from events.log.wake import WakeFailed
-from events.producer.append_in_flight import AppendInFlight, Pending
+from events.producer.append_in_flight import AppendInFlight, Pending, T, until_answered
 from events.producer.decision import (
     REFUSALS,
     check,
@@ -63,6 +63,9 @@ from events.readiness.state import WaiverDocument
 
 BATCH_COMMANDS = 1000
 ATTEMPTS_MAX = 8
+ANSWER_ATTEMPTS_MAX = 16
+"""With their pauses 21 s, unless a server takes long to refuse. A replica takes its master's place after some 8 s, with
+`cluster-node-timeout 5000` (docs/guides/cluster.md): a producer that runs meanwhile should not end."""
 REASON_BYTES_MAX = 2000
 _COMMANDS_IN_FLIGHT = 512
 """Commands that are decided while those before them are appended.
@@ -126,7 +129,7 @@ class Producer:
         take_secrets: Callable[[Command], Command] = refuse_plain_secrets,
         new_keys: Callable[[int], Sequence[JsonObject]] | None = None,
         batch_commands: int = BATCH_COMMANDS,
-        attempts: int = ATTEMPTS_MAX,
+        attempts: int = ANSWER_ATTEMPTS_MAX,
         deployments_max: int = 0,
         readiness_policy: ReadinessPolicy | None = None,
         before_append: Callable[[Sequence[Proposed]], None] = lambda _: None,
@@ -268,7 +271,7 @@ class Producer:
     def _record(self, event: BlockResolved | BlockRetried | SecretsErased) -> None:
         chunks: tuple[Chunk, ...] = ()
         while not chunks or isinstance(chunks[0], Conflicted):
-            (stored,) = self._log.load([LOG_SUBJECT], fleet=True)
+            (stored,) = self._loaded(lambda: self._log.load([LOG_SUBJECT], fleet=True))
             if self._key is not None and self._key.counts(self._log, FLEET, [0]) != [0]:
                 return
             append = self._decided(
@@ -289,6 +292,9 @@ class Producer:
             raise
         self._wake(streams_to_wake(chunks))
         return chunks
+
+    def _loaded(self, call: Callable[[], T]) -> T:
+        return until_answered(call, attempts=self._attempts, pause=self._pause)
 
     def _with_id(self, number: int, events: Iterable[Proposed]) -> Sequence[Proposed]:
         """The events of a command with its id, if the producer has a key."""
@@ -343,7 +349,7 @@ class Producer:
                     continue
                 now, later, subjects = _one_each(pending[:batch_commands], in_flight)
                 later += pending[batch_commands:]
-                state = load(self._log, [command for _, command in now])
+                state = self._loaded(partial(load, self._log, [command for _, command in now]))
                 if append is not None and not in_flight.isdisjoint(state[False]):
                     # A parent of a device is in flight, which only the device's document or its command's scope names.
                     pending, append = self._settled(append, progress) + pending, None

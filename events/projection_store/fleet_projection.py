@@ -1,6 +1,5 @@
 """Reads projections of the whole fleet: the assignment of a device, and the status of deployments over all partitions."""
 
-import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from operator import add
@@ -32,8 +31,6 @@ from events.stored_projection.partition_reader import (
 from events.stored_projection.stored_partition import Checkpoint, target_field
 
 _ASSIGNMENT_CHANGES = 200
-RECENT_SECONDS = 1.0
-"""How long a read is trusted that no device's own twin in a partition has anything from a configuration."""
 
 Within = Callable[[int], BitMap]
 """A set of devices, as the ordinals of each partition: those that a reader may see, `None` for the whole fleet, or others."""
@@ -65,17 +62,13 @@ class Effective(StoredDevice, frozen=True):
 class FleetProjection:
     """Reads the projections of all partitions."""
 
-    def __init__(
-        self, projections: ProjectionStore, *, partitions: int, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, projections: ProjectionStore, *, partitions: int) -> None:
         self._projections = projections
         self._partitions = partitions
-        self._clock = clock
         self._numbers = range(partitions)
         self._deployment_reads = DeploymentReads(projections)
         self._counts_of_fleet: FleetCounts | None = None
         self._targeting: dict[int, Targeting] = {}
-        self._has_none_until: dict[int, float] = {}
 
     def assignment(self, device_id: str) -> StoredDevice | None:
         """What a device runs; `None` if the projections do not have the device (yet)."""
@@ -107,12 +100,13 @@ class FleetProjection:
             module_patches = self._module_patches(number, device.assignment)
             # A commit in between can delete the configurations that the device had at the first read; then read both again.
             if module_patches is not None:
-                break
-        sections: dict[str, JsonObject] = msgspec.json.decode(device.configuration) if device.configuration else {}
-        own: JsonObject | None = msgspec.json.decode(device.own).get(DEVICE) if device.own else None
-        return Effective(
-            **msgspec.structs.asdict(device), sections=sections, own_section=own, module_patches=module_patches
-        )
+                return _effective_of(device, module_patches)
+
+    @staticmethod
+    def effective_from(device: StoredDevice) -> Effective | None:
+        """The effective configuration of a device that was read; `None` if that requires another read."""
+        is_complete = not device.assignment.module_parts and not device.lacks_its_cause
+        return _effective_of(device, {}) if is_complete else None
 
     def _module_patches(self, number: int, assignment: Assignment) -> dict[str, JsonObject] | None:
         """By module, what configurations of modules give; `None` if a configuration is not stored any more."""
@@ -126,19 +120,17 @@ class FleetProjection:
             return None
         return {name: msgspec.json.decode(configurations[digest]).get(MODULE, {}) for name, digest in digests.items()}
 
-    def has_own(self, device_id: str) -> bool:
-        """Whether a configuration gives, or ever gave, anything to an own twin in the device's partition."""
-        number = partition_of(device_id, self._partitions)
-        if self._projections.checkpoint(number).has_own is True:
-            self._has_none_until.pop(number, None)
-            return True
-        self._has_none_until[number] = self._clock()
-        return False
-
-    def had_no_own_recently(self, device_id: str) -> bool:
-        """Whether `has_own` was false less than `RECENT_SECONDS` ago for the device's partition. Reads nothing."""
-        looked = self._has_none_until.get(partition_of(device_id, self._partitions))
-        return looked is not None and self._clock() - looked < RECENT_SECONDS
+    def without_own(self, device_ids: Collection[str]) -> frozenset[str]:
+        """The devices in whose partition no configuration gives, or ever gave, anything to an own twin."""
+        number_by_device = {device_id: partition_of(device_id, self._partitions) for device_id in device_ids}
+        numbers = sorted(set(number_by_device.values()))
+        if len(numbers) == 1:
+            checkpoints = [self._projections.checkpoint(numbers[0])]
+        else:
+            checkpoints = [stored.checkpoint for stored in self._projections.read_each(numbers)]
+        pairs = zip(numbers, checkpoints, strict=True)
+        have_own = {number for number, checkpoint in pairs if checkpoint.has_own is True}
+        return frozenset(device_id for device_id, number in number_by_device.items() if number not in have_own)
 
     def not_applied(self, device_id: str) -> tuple[NotApplied, ...]:
         """The deployments that target a device and do not apply, each with its reason; none if the device is unknown."""
@@ -341,6 +333,14 @@ class FleetProjection:
     def _deployment_reading(self, number: int, deployment_id: str) -> PartitionReading:
         (reading,) = self._deployment_reads.readings([number], deployment_id)
         return reading
+
+
+def _effective_of(device: StoredDevice, module_patches: dict[str, JsonObject]) -> Effective:
+    sections: dict[str, JsonObject] = msgspec.json.decode(device.configuration) if device.configuration else {}
+    own: JsonObject | None = msgspec.json.decode(device.own).get(DEVICE) if device.own else None
+    return Effective(
+        **msgspec.structs.asdict(device), sections=sections, own_section=own, module_patches=module_patches
+    )
 
 
 class FleetCounts(msgspec.Struct, frozen=True, eq=False):

@@ -1,7 +1,8 @@
 """Reads groups and updates: the devices of a group, and the state of each update on them. Every count is the size of a set."""
 
 import enum
-from functools import cached_property, partial
+from collections.abc import Callable
+from functools import cached_property
 
 import msgspec
 from msgspec import UNSET
@@ -11,6 +12,7 @@ from events.fleet.assignments import AssignmentStatus
 from events.log.fleet_documents import rollouts_of
 from events.log.keys import FLEET
 from events.log.port import Log
+from events.projection_store.deployment_reads import DeploymentReads
 from events.projection_store.device_pages import FIRST, DevicePosition, device_ids_at, positions_after
 from events.projection_store.port import ProjectionStore
 from events.projection_store.query_engine import QueryEngine
@@ -20,7 +22,7 @@ from events.rollout import rollout_text
 from events.rollout.rollout_counts import as_sets
 from events.rollout.sets import NO_DEVICES, FleetSet
 from events.rollout.state import RolloutDocument, RolloutState
-from events.stored_projection.partition_reader import STATUS_ARRAYS, STATUS_HASHES, PartitionReading
+from events.stored_projection.partition_reader import PartitionReading
 from events.update import state as update_state
 from events.update.compatibility import ALL_DEVICES
 from events.update.errors import GroupDeploymentNotFound, GroupNotFound, UpdateNotFound
@@ -28,6 +30,7 @@ from events.update.events import RollbackPolicy
 from events.update.names import (
     DEFAULT_GROUP,
     GROUP,
+    UPDATE,
     UpdateId,
     group_and_deployment,
     is_group,
@@ -143,14 +146,16 @@ class GroupProjection:
         self._deployed_updates: dict[str, list[DeployedUpdate]] = {}
 
     @cached_property
-    def _subjects(self) -> list[str]:
-        return sorted(set(self._log.subjects(FLEET)))
-
-    @cached_property
     def _readings(self) -> dict[int, PartitionReading]:
-        numbers = range(self._log.partitions)
-        read = partial(self._projections.read, hashes=STATUS_HASHES, arrays=STATUS_ARRAYS)
-        return {number: PartitionReading(read(number)) for number in numbers}
+        rollouts = [each.rollout for each in self.every_deployed_update if each.rollout is not None]
+        deployment_ids = {each.update_deployment for each in self.every_deployed_update}
+        deployment_ids |= {rollout.rollback for rollout in rollouts} - {""}
+        numbers, reads = range(self._log.partitions), DeploymentReads(self._projections)
+        return dict(enumerate(reads.readings(numbers, *sorted(deployment_ids), with_assignments=True)))
+
+    def _documents_of(self, is_kind: Callable[[str], bool], prefix: str) -> dict[str, bytes]:
+        # HSCAN may return a field twice.
+        return self._documents(sorted({*filter(is_kind, self._log.subjects(FLEET, prefix=prefix))}))
 
     def _documents(self, names: list[str]) -> dict[str, bytes]:
         stored = zip(names, self._log.load(names, fleet=True), strict=True)
@@ -161,7 +166,7 @@ class GroupProjection:
     @cached_property
     def updates(self) -> dict[UpdateId, UpdateDocument]:
         """The imported updates, newest version first; of equal versions, the last imported first."""
-        updates = map(update_state.decode_update, self._documents(list(filter(is_update, self._subjects))).values())
+        updates = map(update_state.decode_update, self._documents_of(is_update, UPDATE).values())
         newest = sorted(updates, key=lambda each: (each.update.numbers, each.imported_at, each.update), reverse=True)
         return {update.update: update for update in newest}
 
@@ -196,7 +201,7 @@ class GroupProjection:
     @cached_property
     def groups(self) -> dict[str, GroupDocument]:
         """The groups that were defined, or that have a deployment."""
-        documents = self._documents(list(filter(is_group, self._subjects)))
+        documents = self._documents_of(is_group, GROUP)
         return {name.removeprefix(GROUP): update_state.decode_group(data) for name, data in documents.items()}
 
     @cached_property

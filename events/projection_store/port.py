@@ -6,7 +6,18 @@ from typing import Protocol
 import msgspec
 
 from events.fleet.assignments import Assignment
+from events.log.keys import name
 from events.stored_projection.stored_partition import AssignmentEntry, Checkpoint, StoredPartition, Writes
+
+
+class CheckpointDamaged(Exception):
+    """The checkpoint of a partition cannot be decoded, so nothing is known of its projections."""
+
+    def __init__(self, partition: int) -> None:
+        super().__init__(
+            f"the checkpoint of {name(partition)} is damaged; run `twinfold rebuild --partition {name(partition)}`"
+        )
+        self.partition = partition
 
 
 class Blocked(msgspec.Struct, frozen=True):
@@ -49,12 +60,21 @@ class StoredDevice(msgspec.Struct, frozen=True):
     hand_written: int = 0
     delivered: int = 0
 
+    @property
+    def lacks_its_cause(self) -> bool:
+        """Whether only the archive has the time and cause of its assignment change, and they were not read."""
+        return self.assignment_change > 0 and not self.cause
+
 
 class ProjectionStore(Protocol):
     """Stores every partition. Each read is atomic: it sees one state of its partition."""
 
     def checkpoint(self, partition: int) -> Checkpoint:
-        """The checkpoint of a partition; the initial one if nothing is stored."""
+        """The checkpoint of a partition; the initial one if nothing is stored.
+
+        Raises:
+            CheckpointDamaged: as every read that includes the checkpoint.
+        """
         ...
 
     def load(self, partition: int) -> StoredPartition:
@@ -71,8 +91,8 @@ class ProjectionStore(Protocol):
         """The same part of several partitions, each as by `read`; one round trip if one server has all partitions."""
         ...
 
-    def field_names(self, partition: int, hash_name: str) -> Sequence[str]:
-        """The fields of a hash of a partition, in no particular order."""
+    def field_names(self, partitions: Sequence[int], hash_name: str) -> list[Sequence[str]]:
+        """The fields of a hash of each of several partitions, in no particular order."""
         ...
 
     def numbers(self, partition: int, ordinal: int, arrays: Sequence[str]) -> tuple[int, ...]:
@@ -81,6 +101,10 @@ class ProjectionStore(Protocol):
 
     def device(self, partition: int, device_id: str) -> StoredDevice | None:
         """What is stored of a device; `None` if it is unknown."""
+        ...
+
+    def devices(self, devices: Sequence[tuple[int, str]]) -> list[StoredDevice | None]:
+        """What is stored of several devices, by partition and id; they may lack the cause of their assignment change."""
         ...
 
     def commit(self, partition: int, writes: Writes) -> bool:
@@ -102,7 +126,10 @@ class ProjectionStore(Protocol):
         ...
 
     def states(self, partitions: Sequence[int]) -> dict[int, tuple[Checkpoint, Blocked | None]]:
-        """The checkpoint of several partitions, and where each is blocked, if it is; in one round trip."""
+        """The checkpoint of several partitions, and where each is blocked, if it is; in one round trip.
+
+        A partition whose checkpoint is damaged has the initial one, and counts as blocked: the others can be read.
+        """
         ...
 
     def assignment_changes(self, partition: int, *, after: int, limit: int) -> Sequence[AssignmentEntry]:

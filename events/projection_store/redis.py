@@ -1,5 +1,6 @@
 """Projections in Redis: every key of a partition in its slot, committed by one script."""
 
+import functools
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
@@ -18,7 +19,7 @@ from events.log.keys import key, name
 from events.log.raw import RawStreams
 from events.log.script import Script
 from events.projection_store.archived_assignments import stored_key, stored_of
-from events.projection_store.port import Blocked, Fields, Names, StoredDevice
+from events.projection_store.port import Blocked, CheckpointDamaged, Fields, Names, StoredDevice
 from events.stored_projection.stored_partition import (
     ARRAYS,
     HASHES,
@@ -53,7 +54,9 @@ class RedisProjectionStore:
     def checkpoint(self, partition: int) -> Checkpoint:
         """The checkpoint of a partition; the initial one if nothing is stored."""
         with answering():
-            return _checkpoint(cast("bytes | None", self._client.get(projection_key(partition, "checkpoint"))))
+            return _checkpoint(
+                partition, cast("bytes | None", self._client.get(projection_key(partition, "checkpoint")))
+            )
 
     def load(self, partition: int) -> StoredPartition:
         """Everything stored of a partition, in one transaction."""
@@ -83,13 +86,16 @@ class RedisProjectionStore:
                 for array_name in arrays:
                     pipe.get(projection_key(partition, array_name))
             answers = iter(pipe.execute())
-        return [_partition_of(answers, hashes, fields, arrays) for _ in partitions]
+        return [_partition_of(partition, answers, hashes, fields, arrays) for partition in partitions]
 
-    def field_names(self, partition: int, hash_name: str) -> Sequence[str]:
-        """The fields of a hash of a partition, in no particular order."""
+    def field_names(self, partitions: Sequence[int], hash_name: str) -> list[Sequence[str]]:
+        """The fields of a hash of each of several partitions, in no particular order; in one round trip."""
         with answering():
-            names = cast("list[bytes]", self._client.hkeys(projection_key(partition, hash_name)))
-        return [field.decode() for field in names]
+            # Not a transaction, so that a cluster can answer too.
+            pipe: Any = self._client.pipeline(transaction=False)
+            for partition in partitions:
+                pipe.hkeys(projection_key(partition, hash_name))
+            return [[field.decode() for field in names] for names in pipe.execute()]
 
     def numbers(self, partition: int, ordinal: int, arrays: Sequence[str]) -> tuple[int, ...]:
         """The number of an ordinal in each of the arrays, in one transaction; 0 if nothing is stored."""
@@ -101,33 +107,28 @@ class RedisProjectionStore:
 
     def device(self, partition: int, device_id: str) -> StoredDevice | None:
         """What is stored of a device, in one round trip; `None` if it is unknown."""
-        parts = ("checkpoint", "ordinals", "assignment_of", "moved_by", "assignments", "configurations")
-        keys = [projection_key(partition, what) for what in parts]
-        keys += [key(partition, ASSIGNMENT_CHANGES), stored_key(partition)]
-        keys += [projection_key(partition, "hand_written"), projection_key(partition, "delivered_of")]
         with answering():
-            answer = self._device(keys, [device_id])
-        if not answer:
-            return None
-        checkpoint, ordinal, assignment, assignment_change, configuration, archived, own, *numbers = answer
-        at, cause = stored_of(archived) if archived else (0, "")
-        if assignment_change and not archived:
+            answer = self._device(_device_keys(partition), [device_id])
+        device = _device_of(partition, device_id, answer)
+        if device is not None and device.lacks_its_cause:
             # Rebuilt projections can name an archived assignment change that was not the last change of any device when it was
             # archived, so that Redis keeps nothing of it.
-            for entry in self.assignment_changes(partition, after=int(assignment_change) - 1, limit=1):
-                at, cause = entry.at, entry.cause
-        return StoredDevice(
-            device_id,
-            _checkpoint(checkpoint),
-            int(ordinal),
-            msgspec.json.decode(assignment, type=Assignment) if assignment else NO_ASSIGNMENT,
-            configuration,
-            int(assignment_change),
-            at,
-            cause,
-            own,
-            *map(int, numbers),
-        )
+            for entry in self.assignment_changes(partition, after=device.assignment_change - 1, limit=1):
+                return msgspec.structs.replace(device, at=entry.at, cause=entry.cause)
+        return device
+
+    def devices(self, devices: Sequence[tuple[int, str]]) -> list[StoredDevice | None]:
+        """What Redis has of several devices, by partition and id, in one round trip of a single server.
+
+        They lack the cause of their assignment change if only the archive has it.
+        """
+        with answering():
+            pipe: Any = self._client.pipeline(transaction=False)
+            for partition, device_id in devices:
+                keys = _device_keys(partition)
+                pipe.evalsha(self._device.digest, len(keys), *keys, device_id)
+            answers = pipe.execute()
+        return [_device_of(*device, answer) for device, answer in zip(devices, answers, strict=True)]
 
     def assignment_change_at(self, partition: int, position: int) -> int | None:
         """The time of an assignment change in milliseconds."""
@@ -162,7 +163,10 @@ class RedisProjectionStore:
         return {number for (number, _, _), answer in zip(calls, answers, strict=True) if answer}
 
     def states(self, partitions: Sequence[int]) -> dict[int, tuple[Checkpoint, Blocked | None]]:
-        """The checkpoint of several partitions, and where each is blocked, if it is; in one round trip."""
+        """The checkpoint of several partitions, and where each is blocked, if it is; in one round trip.
+
+        A partition whose checkpoint is damaged has the initial one, and counts as blocked.
+        """
         with answering():
             # Not a transaction, so that a cluster can answer too.
             pipe: Any = self._client.pipeline(transaction=False)
@@ -172,7 +176,7 @@ class RedisProjectionStore:
             answers = pipe.execute()
         pairs = zip(answers[::2], answers[1::2], strict=True)
         return {
-            partition: (_checkpoint(checkpoint), _blocked(blocked))
+            partition: _state(partition, checkpoint, _blocked(blocked))
             for partition, (checkpoint, blocked) in zip(partitions, pairs, strict=True)
         }
 
@@ -223,17 +227,58 @@ def assignment_change_of(entry: RawEntry) -> AssignmentEntry:
     return AssignmentEntry(entry.position, int(fields[b"at"]), fields[b"cause"].decode(), fields[b"data"], recorded_at)
 
 
-def _checkpoint(data: bytes | None) -> Checkpoint:
-    return Checkpoint() if data is None else msgspec.json.decode(data, type=Checkpoint)
+@functools.cache
+def _device_keys(partition: int) -> tuple[str, ...]:
+    """The keys of device.lua."""
+    parts = ("checkpoint", "ordinals", "assignment_of", "moved_by", "assignments", "configurations")
+    keys = [projection_key(partition, what) for what in parts]
+    keys += [key(partition, ASSIGNMENT_CHANGES), stored_key(partition)]
+    return (*keys, projection_key(partition, "hand_written"), projection_key(partition, "delivered_of"))
+
+
+def _device_of(partition: int, device_id: str, answer: Sequence[Any]) -> StoredDevice | None:
+    """The device in an answer of device.lua."""
+    if not answer:
+        return None
+    checkpoint, ordinal, assignment, assignment_change, configuration, archived, own, *numbers = answer
+    at, cause = stored_of(archived) if archived else (0, "")
+    return StoredDevice(
+        device_id,
+        _checkpoint(partition, checkpoint),
+        int(ordinal),
+        msgspec.json.decode(assignment, type=Assignment) if assignment else NO_ASSIGNMENT,
+        configuration,
+        int(assignment_change),
+        at,
+        cause,
+        own,
+        *map(int, numbers),
+    )
+
+
+def _checkpoint(partition: int, data: bytes | None) -> Checkpoint:
+    try:
+        return Checkpoint() if data is None else msgspec.json.decode(data, type=Checkpoint)
+    except msgspec.DecodeError as error:
+        raise CheckpointDamaged(partition) from error
+
+
+def _state(partition: int, data: bytes | None, blocked: Blocked | None) -> tuple[Checkpoint, Blocked | None]:
+    try:
+        return _checkpoint(partition, data), blocked
+    except CheckpointDamaged as error:
+        return Checkpoint(), blocked or Blocked(partition, 0, str(error), 0, decidable=False)
 
 
 def _blocked(data: bytes | None) -> Blocked | None:
     return None if data is None else msgspec.json.decode(data, type=Blocked)
 
 
-def _partition_of(answers: Iterator[Any], hashes: Names, fields: Fields, arrays: Names) -> StoredPartition:
+def _partition_of(
+    partition: int, answers: Iterator[Any], hashes: Names, fields: Fields, arrays: Names
+) -> StoredPartition:
     """What was queued for one partition, from the answers in the same order."""
-    checkpoint = _checkpoint(next(answers))
+    checkpoint = _checkpoint(partition, next(answers))
     stored_hashes: dict[str, dict[str, bytes]] = {
         hash_name: {field.decode(): value for field, value in next(answers).items()} for hash_name in hashes
     }

@@ -74,8 +74,8 @@ class StopDetails(msgspec.Struct, frozen=True, rename="camel"):
 def stops(log: Log, projections: ProjectionStore) -> tuple[Stop, ...]:
     """Every position at which a partition is blocked, the fleet's first."""
     blocked_by_location: dict[tuple[int, int], list[tuple[int, Blocked]]] = {}
-    for number in range(log.partitions):
-        blocked = projections.blocked(number)
+    states = projections.states(range(log.partitions))
+    for number, (_, blocked) in states.items():
         if blocked is not None:
             blocked_by_location.setdefault((blocked.stream, blocked.position), []).append((number, blocked))
     heads = log.heads() if blocked_by_location else {}
@@ -84,7 +84,7 @@ def stops(log: Log, projections: ProjectionStore) -> tuple[Stop, ...]:
         first = min((blocked for _, blocked in partitions), key=lambda blocked: blocked.at)
         waiting = {}
         for number, _ in partitions:
-            vector = projections.checkpoint(number).vector
+            vector = states[number][0].vector
             behind = (heads[number] - vector.partition, heads[FLEET] - vector.fleet)
             waiting[name(number)] = sum(max(0, events) for events in behind)
         decidable = all(blocked.decidable for _, blocked in partitions)
@@ -97,7 +97,8 @@ def details(client: Client, projections: ProjectionStore, stop: Stop) -> StopDet
     """The details that an operator needs to decide."""
     entry = _entry(client, stop.stream, stop.position)
     behind = [] if stop.stream == FLEET else list(dict.fromkeys(_behind(client, stop.stream, stop.position)))
-    devices = sum(projections.checkpoint(int(partition[1:])).ordinals for partition in stop.waiting)
+    states = projections.states([int(partition[1:]) for partition in stop.waiting])
+    devices = sum(checkpoint.ordinals for checkpoint, _ in states.values())
     return StopDetails(stop, entry, tuple(behind[:SUBJECTS_MAX]), len(behind), devices, _choices(stop, entry))
 
 
@@ -155,6 +156,8 @@ def _choices(stop: Stop, entry: StoppedEntry | None) -> tuple[StopChoice, ...]:
         "restore the missing events: from a replica, or with `twinfold restore` from a backup into an empty system",
         "a restore returns to the time of the backup: everything acknowledged after it is lost",
     )
+    if not stop.position:
+        return (StopChoice(None, "rebuild the projections from the events", "the partition goes on; nothing is lost"),)
     if not stop.decidable:
         goes_on = StopChoice(
             None,

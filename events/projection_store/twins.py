@@ -51,7 +51,8 @@ class TwinProjection:
 
     def of(self, device_id: str, document: DeviceDocument) -> DeviceTwin:
         """The twin of a device with a given document."""
-        effective = self._fleet_projection.effective(device_id) if self._fleet_projection.has_own(device_id) else None
+        is_plain = self._fleet_projection.without_own([device_id])
+        effective = None if is_plain else self._fleet_projection.effective(device_id)
         if effective is None:
             return device_twin(device_id, document)
         statuses = self._fleet_projection.statuses(effective, DEVICE)

@@ -30,6 +30,7 @@ _STEPS_MAX = 4
 _MOVING = (events.DevicesAdmitted, events.DevicesRetried, events.RollbackBegan, events.RolloutCompleted)
 _SECOND_MS = 1000
 _MINUTE_MS = 60_000
+_QUARTER_MS = 15 * _MINUTE_MS
 _ROUNDING = 1e-9
 _COUNT_MAX = 2**31 - 1
 _EXPONENT_MAX = 700.0
@@ -162,7 +163,10 @@ class _Turn:
         if not windows:
             return True
         closes = closes_at(windows, self._now)
-        self.deadlines.is_reached(opens_at(windows, self._now) if closes is None else closes)
+        # Where clocks go back by half an hour (Australia/Lord_Howe), `opens_at` skips windows of the hours after that. It is
+        # right again from the next full hour on, and clocks change at quarters of an hour.
+        quarter = self._now - self._now % _QUARTER_MS + _QUARTER_MS
+        self.deadlines.is_reached(min(quarter, opens_at(windows, self._now)) if closes is None else closes)
         return closes is not None
 
     def _completed(self) -> str:

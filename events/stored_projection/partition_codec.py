@@ -54,6 +54,8 @@ def checkpoint_of(partition: Partition) -> Checkpoint:
         True if partition.deployments.has_had_own else UNSET,
         partition.hand_writes,
         partition.rebuilt,
+        partition.own_event,
+        partition.fleet_event,
     )
 
 
@@ -252,6 +254,7 @@ def restore(
     partition.vector, partition.at = checkpoint.vector, checkpoint.at
     partition.assignment_changes, partition.decided = checkpoint.assignment_changes, checkpoint.decided
     partition.rebuilt = checkpoint.rebuilt
+    partition.own_event, partition.fleet_event = checkpoint.own_event, checkpoint.fleet_event
     hashes, sets = stored.hashes, stored.hashes["sets"]
     partition.stored_sets = dict(sets)
     live, edge, enabled = (from_bytes(sets[name]) if name in sets else BitMap() for name in ("live", "edge", "enabled"))

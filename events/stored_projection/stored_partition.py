@@ -73,6 +73,10 @@ class Checkpoint(msgspec.Struct, frozen=True):
     """The number of writes to desired properties by hand; waiting devices are notified when it changes."""
     rebuilt: int | UnsetType = UNSET
     """The number of rebuilds that replaced the stored form; copies of an earlier form are invalid."""
+    own_event: str | UnsetType = UNSET
+    fleet_event: str | UnsetType = UNSET
+    """The digests of the last events applied (`event_digest`), without which a position that was lost and given to another
+    event would look the same."""
 
     def is_indexed(self, path: tuple[str, ...]) -> bool:
         """Whether the index has a path: a tag within the budget, or a path that a deployment names."""

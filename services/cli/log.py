@@ -117,7 +117,8 @@ def _events(opened: Log, after: dict[int, int], *, follow: bool) -> Iterator[tup
             yield stream, envelope
 
     while True:
-        heads = opened.heads()
+        # Of these streams alone: on a cluster, others may be on a master that is lost.
+        heads = {stream: opened.head(stream) for stream in after}
         # Each stream is in the order of its times, so merging holds one event of each in memory, not the log.
         yield from heapq.merge(*(stored(stream, heads[stream]) for stream in after), key=lambda event: event[1].at)
         if not follow:

@@ -7,10 +7,9 @@ from typing import Any, cast
 from events import ConflictPersists, PatchTags, RegisterDevice
 from events.envelope import Principal
 from events.log.memory import MemoryLog
-from events.log.port import Stored
 from events.producer.producer import Producer
 from services.api.context.api_context import ApiContext
-from services.api.context.batch_writer import BatchWriter
+from services.api.context.batch_writer import BatchWriter, Written
 from services.api.context.callers import Author
 from tests import waiting
 
@@ -56,5 +55,5 @@ def test_an_error_of_one_author_is_no_answer_to_another() -> None:
 
     _, registered, failed, patched = asyncio.run(requests())
     assert isinstance(failed, ConflictPersists)
-    assert [registered, patched] == context.log.load(["b", "a"])
-    assert isinstance(patched, Stored)
+    assert [registered.document, patched.document] == context.log.load(["b", "a"])
+    assert isinstance(patched, Written)

@@ -178,6 +178,15 @@ def test_fields_after_a_body_are_not_headers(gate: Guarded) -> None:
     assert statuses(gate, f"{begun}2\r\n{{}}\r\n0\r\n{trailer}\r\n\r\n{GOOD}x\r\n\r\n")[0] == b"401"
 
 
+@pytest.mark.parametrize("field", ["Connection: close", "Proxy-Connection: close", "connection: Upgrade, close"])
+def test_a_field_after_a_body_does_not_hide_the_next_request(gate: Guarded, field: str) -> None:
+    headers = {**gate.policy(), "Content-Type": "application/json", "Transfer-Encoding": "chunked"}
+    begun = head(gate, "PATCH", "/twins/victim?api-version=2021-04-12", headers).decode()
+    # The connection ends, so that a client knows that its next request was not read.
+    assert statuses(gate, f"{begun}2\r\n{{}}\r\n0\r\n{field}\r\n\r\n{GOOD}") == [b"400"]
+    assert statuses(gate, f"{begun}2\r\n{{}}\r\n0\r\nX-A: close\r\n\r\n{GOOD}x\r\n\r\n") == [b"200", b"200", b"400"]
+
+
 def test_a_request_for_another_protocol_is_answered_and_so_is_the_next(gate: Guarded) -> None:
     upgrade = "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
     assert statuses(gate, f"{upgrade}{GOOD}x\r\n\r\n") == [b"200", b"200", b"400"]

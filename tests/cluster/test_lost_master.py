@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from events import PatchTags
 from events.log.errors import LogLostItsTail, LogUnavailable
 from events.log.keys import FLEET, name, partition_of
 from services.embedded_redis import EmbeddedRedis
+from tests import waiting
 from tests.api.serving import api
 from tests.cluster.writers import Writers, assert_nothing_is_lost_or_doubled, assert_retryable_at_most
 from tests.redis_cluster import Cluster, Server, cluster, slots_of
@@ -167,7 +170,10 @@ def test_a_fleets_stream_that_lost_its_tail_stops_every_partition_that_had_read_
                 assert f"expected position {remaining + 1}, the log has {remaining}" in blocked.error
 
 
-def test_partitions_of_a_master_that_is_away_do_not_delay_the_others(shared_redis: EmbeddedRedis) -> None:
+@pytest.mark.parametrize("is_new", [False, True], ids=["a pool that runs", "a pool that starts"])
+def test_partitions_of_a_master_that_is_away_do_not_delay_the_others(
+    shared_redis: EmbeddedRedis, *, is_new: bool
+) -> None:
     flags = ("--cluster-node-timeout", "60000", "--cluster-require-full-coverage", "no")
     with contextlib.ExitStack() as stack:
         nodes = stack.enter_context(cluster(flags=flags))
@@ -176,10 +182,13 @@ def test_partitions_of_a_master_that_is_away_do_not_delay_the_others(shared_redi
         fleet = nodes.owner(slots[FLEET])
         killed = next(server for server in nodes.masters if server is not fleet)
         there = [name for name in DEVICES if nodes.owner(slots[partition_of(name, PARTITIONS)]) is not killed]
-        stack.enter_context(system.process("-m", "workers.pool", TWINFOLD_WORKERS="1"))
+        pool = stack.enter_context(system.process("-m", "workers.pool", TWINFOLD_WORKERS="1"))
         system.do(*(join(device_id, environment="prod") for device_id in DEVICES), deploy("all", base("z"), "*"))
         system.settle()
         killed.kill()
+        if is_new:
+            pool.kill()
+            stack.enter_context(system.process("-m", "workers.pool", TWINFOLD_WORKERS="1"))
         system.do(*(PatchTags(device_id, {"environment": "test"}) for device_id in there))
 
         def is_applied(device_id: str) -> bool:
@@ -189,3 +198,34 @@ def test_partitions_of_a_master_that_is_away_do_not_delay_the_others(shared_redi
         assert there
         for device_id in there:
             eventually(lambda device_id=device_id: is_applied(device_id), what="a partition of another master goes on")
+
+
+def test_while_a_master_is_lost_processes_start_deployments_change_and_readiness_returns_with_its_replica(
+    nodes: Cluster, shared_redis: EmbeddedRedis
+) -> None:
+    with contextlib.ExitStack() as stack:
+        system = stack.enter_context(contextlib.closing(System(nodes.url, queue_url=shared_redis.url)))
+        slots = slots_of(PARTITIONS)
+        fleet = nodes.owner(slots[FLEET])
+        lost = next(server for server in nodes.masters if server is not fleet)
+        replica = nodes.replica_of(lost)
+        http = stack.enter_context(api(system))
+        system.do(*(join(device_id) for device_id in DEVICES), deploy("before", base("z"), "*"))
+        nodes.catch_up()
+        lost.kill()
+        assert http.get("/readyz").status_code == 503
+        # The deployment is in the log, so it is answered as created; the number of its devices is not known.
+        body = {"content": base("y"), "targetCondition": "*", "priority": 2}
+        created = http.post("/v1/deployments/meanwhile", json=body)
+        assert (created.status_code, created.json()["targeted"]) == (201, None)
+        command = [sys.executable, "-m", "services.cli", "log", "--stream", "fleet", "--json"]
+        lines = subprocess.run(
+            command, env=system.environment(), stdout=subprocess.PIPE, check=True, timeout=waiting.seconds()
+        ).stdout.splitlines()
+        assert [json.loads(line)["subject"] for line in lines][-2:] == ["before", "meanwhile"]
+        with api(system) as started:
+            assert started.post("/v1/deployments/again", json=body).status_code == 201
+        replica.ask("FAILOVER", "TAKEOVER")
+        eventually(lambda: replica.role() == "master", what="the replica takes over")
+        # Nothing but its readiness is asked of the process, as by a load balancer that has taken it out.
+        eventually(lambda: http.get("/readyz").is_success, what="it is ready with the new master")

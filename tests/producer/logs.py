@@ -9,7 +9,7 @@ from events.envelope import Principal
 from events.log.errors import LogUnavailable
 from events.log.keys import FLEET
 from events.log.memory import MemoryLog
-from events.log.port import Chunk, Proposed
+from events.log.port import Chunk, Proposed, Stored
 from events.log.wake import WakeFailed
 from events.producer.producer import Producer
 
@@ -33,9 +33,16 @@ class RacingLog(MemoryLog):
 
 
 class FlakyLog(MemoryLog):
-    """Writes, and for the next `failures` times loses the answer."""
+    """Writes, and for the next `failures` times loses the answer; for the next `failed_loads` loads it does not answer."""
 
-    failures = 0
+    failures = failed_loads = 0
+
+    @override
+    def load(self, subjects: Sequence[str], *, fleet: bool = False) -> list[Stored]:
+        if self.failed_loads:
+            self.failed_loads -= 1
+            raise LogUnavailable("the server does not answer")
+        return super().load(subjects, fleet=fleet)
 
     @override
     def append(self, batch: Sequence[Proposed], **how: Any) -> tuple[Chunk, ...]:

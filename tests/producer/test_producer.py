@@ -123,6 +123,13 @@ def test_a_lost_answer_is_asked_for_again_and_the_events_stand_once() -> None:
     assert sorted(map(type, all_events(log)), key=repr) == [DeviceRegistered] * 2 + [TwinPatched] * 2
 
 
+def test_a_load_that_redis_does_not_answer_is_repeated() -> None:
+    log = FlakyLog(partitions=1)
+    log.failed_loads = 3
+    producer(log).do(RegisterDevice("a"))
+    assert list(map(type, all_events(log))) == [DeviceRegistered]
+
+
 def test_a_log_that_stays_away_is_reported_in_the_end() -> None:
     log = FlakyLog(partitions=1)
     log.failures = 1000

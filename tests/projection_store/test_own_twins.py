@@ -10,7 +10,7 @@ from events.deployment.commands import ChangeAdmission, UpdateDeployment
 from events.deployment.events import Ended
 from events.device.commands import PatchTwin, RetireDevice, SetConfiguration
 from events.fleet.assignments import AssignmentStatus
-from events.projection_store.fleet_projection import RECENT_SECONDS, FleetProjection
+from events.projection_store.fleet_projection import FleetProjection
 from events.stored_projection.not_applied import NotApplied, Why
 from tests.projection_store.test_query_engine import PARTITIONS, Fleet
 from tests.workers.system import base, layer
@@ -142,15 +142,10 @@ def test_a_device_that_comes_anew_begins_anew(fleet: Fleet) -> None:
     assert desired(fleet) == {"x": 1, "$version": 2}
 
 
-def test_that_there_is_nothing_for_own_twins_is_known_for_a_point_in_time_and_not_longer(fleet: Fleet) -> None:
-    now = [0.0]
-    fleet_projection = FleetProjection(fleet.projections, partitions=PARTITIONS, clock=lambda: now[0])
-    assert not fleet_projection.had_no_own_recently("leaf")
-    assert not fleet_projection.has_own("leaf")
-    assert fleet_projection.had_no_own_recently("leaf")
+def test_a_partition_is_without_own_configurations_until_it_had_one(fleet: Fleet) -> None:
+    without_own = FleetProjection(fleet.projections, partitions=PARTITIONS).without_own
+    assert without_own({"edge", "leaf"}) == {"edge", "leaf"}
     fleet.do(own("one", x=1))
-    now[0] = RECENT_SECONDS
-    assert not fleet_projection.had_no_own_recently("leaf")
-    assert fleet_projection.has_own("leaf")
+    assert not without_own({"edge", "leaf"})
     fleet.do(DeleteDeployment("one"))
-    assert fleet_projection.has_own("leaf")
+    assert not without_own({"leaf"})

@@ -64,6 +64,9 @@ class Simulation:
         self._numbers = itertools.count()
         self._latest: dict[str, Assignment] = {}
         self.clock_back = 0
+        self.fence: int | None = None
+        self.stopped: frozenset[int] = frozenset()
+        """Partitions whose worker does not run."""
         numbers = iter(range(10**9))
         self.producers = {
             by: Producer(self.log, by=Principal.parse(by), clock=lambda: self.now, ids=lambda: f"test:{next(numbers)}")
@@ -97,7 +100,7 @@ class Simulation:
 
     def drain(self) -> None:
         """Let the workers apply everything, and the devices hear of it."""
-        for number in range(PARTITIONS):
+        for number in sorted(set(range(PARTITIONS)) - self.stopped):
             while not self._projector.drain(number, go_on=lambda: True):
                 pass
             self._hear(number)
@@ -143,7 +146,7 @@ class Simulation:
             # One that was retired meanwhile is not heard any more.
             self.producers["device:any"].submit(due)
         self.drain()
-        written = self.engine.tick()
+        written = self.engine.tick(self.fence)
         self.drain()
         return written
 

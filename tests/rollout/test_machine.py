@@ -24,6 +24,7 @@ from events.rollout.commands import (
     StartRollout,
 )
 from events.rollout.events import DevicesAdmitted, PhaseOpened, RollbackBegan, RolloutCompleted
+from events.rollout.fleet_snapshot import FleetSnapshot
 from events.rollout.plan import Failure, Gate, Joiners, Offline, OnFailure, Phase, Rate, RolloutPlan, Spread
 from events.rollout.rollout_counts import rollout_counts
 from events.rollout.sets import FleetSet
@@ -64,6 +65,11 @@ PLANS = st.builds(
     restore=st.booleans(),
 ).map(lambda plan: msgspec.structs.replace(plan, restore=plan.restore and not plan.rollback_to))
 NAME = "new"
+
+
+def _parts(snapshot: FleetSnapshot) -> dict[str, Any]:
+    parts = msgspec.structs.asdict(snapshot)
+    return parts | {"back": msgspec.structs.asdict(snapshot.back)}
 
 
 class Rollouts(RuleBasedStateMachine):
@@ -159,7 +165,10 @@ class Rollouts(RuleBasedStateMachine):
         self.simulation.drain()
         reader = FleetSnapshotReader(self.simulation.log, self.simulation.projections)
         assert reader.refresh(reader.heads())
-        found = rollout_counts(document, reader.of(NAME, document), self.simulation.now)
+        snapshot, alone = reader.of(NAME, document), reader.of_rollouts({NAME: document})
+        assert alone.refresh(alone.heads())
+        assert _parts(alone.of(NAME, document)) == _parts(snapshot)
+        found = rollout_counts(document, snapshot, self.simulation.now)
         counts = found.counts
         parts = (found.healthy, found.already, found.failed, found.silent, found.pending, found.outranked)
         assert FleetSet.union(parts) == found.admitted

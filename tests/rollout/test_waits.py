@@ -1,5 +1,6 @@
 """A rollout is judged when an input changes or a time is due, and acts as if it were judged at every tick."""
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -8,13 +9,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from events.deployment.commands import CreateDeployment
-from events.device.commands import PatchTags, RegisterDevice, UpdateDevice
+from events.deployment.commands import CreateDeployment, DeleteDeployment, ScheduleDeployment, UpdateDeployment
+from events.deployment.events import Schedule
+from events.device.commands import PatchTags, RegisterDevice, RetireDevice, UpdateDevice
 from events.envelope import Envelope
 from events.log.keys import FLEET
-from events.rollout.commands import ApprovePhase, PauseRollout, ResumeRollout, RetryFailed, RollBack, SkipPhase
+from events.producer.errors import CommandsRefused
+from events.rollout.commands import (
+    AbortRollout,
+    ApprovePhase,
+    PauseRollout,
+    ResumeRollout,
+    RetryFailed,
+    RollBack,
+    SkipPhase,
+)
 from events.rollout.plan import Failure, Gate, Offline, Phase, Rate, RolloutPlan, Window
-from tests.rollout.simulation import HOUR, MINUTE, Simulation
+from events.rollout.times import read_time
+from events.stored_projection.stored_partition import Writes
+from tests.rollout.simulation import HOUR, MINUTE, START, Simulation
 from tests.rollout.test_machine import NAME, NAMES, PLANS
 from tests.workers.system import base
 
@@ -30,6 +43,30 @@ TIMES = st.sampled_from([SECOND, SECOND, 7 * SECOND, MINUTE, 5 * MINUTE, 20 * MI
 def command(command: Any, by: str = "user:ada") -> Act:
     """A command that may be refused."""
     return lambda simulation: simulation.producers[by].submit([command])
+
+
+def reports(name: str) -> Act:
+    """A device answers once more; one that does not exist is refused."""
+
+    def act(simulation: Simulation) -> None:
+        with contextlib.suppress(CommandsRefused):
+            simulation.report(name)
+
+    return act
+
+
+def other_scheduler(simulation: Simulation) -> None:
+    """Another process takes the lease; what this one knew is of no use when it gets the lease back."""
+    simulation.fence = 1 + (simulation.fence or 0)
+
+
+def worker_stops(number: int) -> Act:
+    """A worker that stops, or runs again."""
+
+    def act(simulation: Simulation) -> None:
+        simulation.stopped ^= {number}
+
+    return act
 
 
 def clock_steps_back(simulation: Simulation) -> None:
@@ -50,6 +87,23 @@ ACTS: st.SearchStrategy[Act] = st.one_of(
     ),
     st.tuples(NAMES, st.booleans()).map(lambda device: command(UpdateDevice(device[0], enabled=device[1]))),
     st.just(clock_steps_back),
+    NAMES.map(lambda name: command(RetireDevice(name))),
+    st.sampled_from(
+        [
+            AbortRollout(NAME),
+            UpdateDeployment(NAME, target_condition="tags.site = 's0'"),
+            UpdateDeployment(NAME, target_condition="*"),
+            CreateDeployment("rival", base("m", image="example.com/rival:1"), "tags.site = 's1'", 20),
+            UpdateDeployment("rival", priority=5),
+            DeleteDeployment("rival"),
+            DeleteDeployment("good"),
+            DeleteDeployment(NAME),
+            ScheduleDeployment(NAME, Schedule(end_at=START + HOUR)),
+        ]
+    ).map(command),
+    st.just(other_scheduler),
+    st.integers(0, 3).map(worker_stops),
+    NAMES.map(reports),
 )
 
 
@@ -124,7 +178,7 @@ def test_a_report_and_another_scheduler_have_it_judged_again() -> None:
         ({"offline": Offline.EXCLUDE, "offline_seconds": 1500}, 1500),
         ({"rate": Rate(per_minute=1), "phases": (Phase(percent=100),)}, 60),
         ({"rate": Rate(per_minute=0.5, growth_percent=100), "phases": (Phase(percent=100),)}, 60),
-        ({"windows": (Window("20 * * * *", minutes=10),)}, 20 * 60),
+        ({"windows": (Window("10 * * * *", minutes=10),)}, 10 * 60),
     ],
 )
 def test_it_is_judged_again_when_a_time_is_due(members: dict[str, Any], due: int) -> None:
@@ -134,3 +188,24 @@ def test_it_is_judged_again_when_a_time_is_due(members: dict[str, Any], due: int
     while simulation.engine.judgements == judged and simulation.now < start + HOUR:
         simulation.step(SECOND)
     assert simulation.now - start in range((due - 5) * SECOND, (due + 1) * SECOND)
+
+
+@pytest.mark.parametrize(("cron", "opens"), [("*/20 3 * * *", "03:00"), ("*/20 2 * * 0", "02:00")])
+def test_a_window_is_not_missed_on_the_day_on_which_clocks_go_back_by_half_an_hour(cron: str, opens: str) -> None:
+    """At 02:00 it is 01:30 again. The rollout begins to wait before that."""
+    zone = "Australia/Lord_Howe"
+    simulation = Simulation(devices=3)
+    simulation.now = read_time("2026-04-05T00:45", zone)
+    simulation.create(NAME, RolloutPlan((Phase(percent=100),), windows=(Window(cron, zone, minutes=1),)))
+    simulation.run(until=lambda: simulation.document(NAME).phase == 0)
+    assert simulation.now - read_time(f"2026-04-05T{opens}:00+10:30", zone) in range(2 * MINUTE)
+
+
+def test_a_rebuild_at_the_same_position_has_it_judged_again() -> None:
+    simulation = waiting(failure=Failure(percent=100), offline_seconds=100_000)
+    judged = simulation.engine.judgements
+    checkpoint = simulation.projections.checkpoint(0)
+    rebuilt = msgspec.structs.replace(checkpoint, rebuilt=1)
+    assert simulation.projections.commit(0, Writes(checkpoint, rebuilt, {}, {}, None))
+    simulation.step(SECOND)
+    assert simulation.engine.judgements == judged + 1

@@ -1,34 +1,28 @@
 """Turns of workers: what they follow, hand over and leave, and what a change costs them."""
 
-import contextlib
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from redis import ConnectionPool, Redis
 from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 
 from events import PatchTags, RegisterDevice
 from events.device.events import TwinPatched
-from events.envelope import Principal
+from events.envelope import Principal, Vector
 from events.fleet.partition import Partition
-from events.log.claims import WOKEN, Claims
+from events.log.claims import WOKEN
 from events.log.keys import FLEET, key, partition_of
 from events.log.port import Proposed
-from events.log.redis import RedisLog
 from events.log.wake import QUEUE, QueueState
-from events.projection_store.redis import RedisProjectionStore
 from events.stored_projection.partition_codec import writes_of
 from events.stored_projection.stored_partition import StoredPartition, Writes
 from services.embedded_redis import EmbeddedRedis
-from tests import waiting
 from tests.servers import eventually
 from tests.workers.system import PARTITIONS, System, assert_rebuilt, base, deploy, fresh_system
-from workers import projector
+from tests.workers.turns import Worker, counting, taken_over
+from workers import projector, turn
 from workers.pool.reconciler import Reconciler
 from workers.projector import Projector
-from workers.turn import WorkerTurn
 
 pytestmark = pytest.mark.redis_server
 
@@ -41,51 +35,9 @@ def system(shared_redis: EmbeddedRedis) -> Iterator[System]:
         yield system
 
 
-class Worker:
-    """A worker's process in a thread of this one: everything that one turn after another works with."""
-
-    def __init__(self, system: System, client: Redis | None = None) -> None:
-        self._system, self._stopping = system, threading.Event()
-        self.log = RedisLog(client or Redis.from_url(system.url), partitions=PARTITIONS, epoch="test")
-        self.projections = RedisProjectionStore(self.log.client)
-        self.claims = Claims(self.log.client, partitions=PARTITIONS)
-        self._projector = Projector(self.log, self.projections, clock=lambda: 0)
-
-    def turn(self, seconds: float) -> None:
-        WorkerTurn(
-            self.log,
-            self.projections,
-            self._projector,
-            self._system.waker,
-            self.claims,
-            seconds=seconds,
-            is_stopped=self._stopping.is_set,
-        ).run()
-
-    @contextlib.contextmanager
-    def following(self) -> Iterator[None]:
-        """A turn that lasts as long as the block."""
-        thread = threading.Thread(target=self.turn, args=(60.0,))
-        thread.start()
-        try:
-            yield
-        finally:
-            self._stopping.set()
-            thread.join(waiting.seconds())
-            self._stopping.clear()
-        assert not thread.is_alive()
-
-    def followed(self) -> set[int]:
-        return {stream for stream, holder in self.claims.holders().items() if holder == self.claims.holder}
-
-
 def registered(system: System, name: str) -> None:
     """A worker that RQ knows, and that takes no job: it is dead, or stopped."""
     system.queue.sadd(WORKERS_BY_QUEUE_KEY % QUEUE, f"rq:worker:{name}")
-
-
-def taken_over(worker: Worker, streams: Callable[[], set[int]]) -> None:
-    eventually(lambda: worker.followed() == streams(), what="the streams are followed")
 
 
 def test_an_idle_turn_ends_and_leaves_nothing_behind(system: System) -> None:
@@ -271,29 +223,6 @@ def test_an_event_of_the_fleet_that_is_missing_at_the_end_blocks_what_a_turn_has
         eventually(lambda: len(system.fleet_projection.blocked()) == PARTITIONS, what="all are blocked", seconds_max=10)
 
 
-Trips = list[frozenset[bytes]]
-"""The commands of each round trip."""
-
-
-def counting(url: str) -> tuple[Redis, Trips]:
-    """A client, and the round trips that it makes."""
-    pool, trips = ConnectionPool.from_url(url), Trips()
-
-    def send(connection: Any, command: Any, **how: Any) -> None:
-        trips.append(frozenset(_names(b"".join(command if isinstance(command, list) else [command]))))
-        plain.send_packed_command(connection, command, **how)
-
-    plain = pool.connection_class
-    pool.connection_class = type("Counting", (plain,), {"send_packed_command": send})
-    return Redis(connection_pool=pool), trips
-
-
-def _names(packed: bytes) -> Iterator[bytes]:
-    """The name of each command of a request: `*3\\r\\n$3\\r\\nGET\\r\\n…`."""
-    lines = packed.split(b"\r\n")
-    return (lines[at + 2] for at, line in enumerate(lines) if line[:1] == b"*" and line[1:].isdigit())
-
-
 def test_a_change_of_a_tag_costs_a_worker_the_read_that_wakes_it_and_the_commit(system: System) -> None:
     system.do(*(RegisterDevice(name) for name in NAMES), deploy("a", base("m"), "tags.on = true"))
     client, trips = counting(system.url)
@@ -306,12 +235,44 @@ def test_a_change_of_a_tag_costs_a_worker_the_read_that_wakes_it_and_the_commit(
             system.do(PatchTags(name, {"on": True}))
             system.settle()
         counted = list(trips)
-    # By the clock and not by the change: looks at the claims, and each second their renewal, the heads and the work counts.
-    periodic = [{b"GET"}, {b"EVAL"}, {b"HGET"}, {b"HINCRBY"}]
+    # By the clock and not by the change: looks at the claims, and each second their renewal, the fleet's tail, the heads and the
+    # work counts.
+    periodic = [{b"GET"}, {b"EVAL"}, {b"XRANGE"}, {b"XREVRANGE"}, {b"HGET"}, {b"HINCRBY"}]
     of_changes = [trip for trip in counted if trip not in periodic]
     assert set(of_changes) == {frozenset({b"XREAD"}), frozenset({b"EVALSHA"})}
     assert of_changes.count(frozenset({b"EVALSHA"})) == len(NAMES)
     assert system.status("a")["actual"] == len(NAMES)
+
+
+def test_a_partition_of_an_import_rests_between_two_commits_and_the_others_are_projected_at_once(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system.do(*(RegisterDevice(name) for name in NAMES))
+    worker = Worker(system)
+    imported, other = (next(name for name in NAMES if partition_of(name, PARTITIONS) == number) for number in (1, 2))
+
+    def behind() -> set[int]:
+        vectors = {number: system.projections.checkpoint(number).vector for number in range(PARTITIONS)}
+        return {
+            number for number, at in vectors.items() if at != Vector(system.log.head(number), system.log.head(FLEET))
+        }
+
+    monkeypatch.setattr(turn, "_REST_SECONDS", 1e6)
+    with worker.following():
+        system.settle()
+        system.do(*(PatchTags(imported, {"note": number}) for number in range(30)))
+        system.settle()
+        system.do(PatchTags(imported, {"on": True}), PatchTags(other, {"on": True}))
+        eventually(lambda: behind() == {1}, what="the partition rests")
+        # What concerns the whole fleet does not wait.
+        system.do(deploy("a", base("m"), "tags.note = 29"))
+        eventually(lambda: system.fleet_projection.status("a").get("a", {}).get("actual") == 1, what="it is deployed")
+        assert behind() == {1}
+    # The next turn goes on.
+    assert system.waker.state().waiting == 1
+    worker.turn(0.5)
+    assert behind() == set()
+    assert_rebuilt(system)
 
 
 def test_a_deployment_is_committed_for_all_partitions_of_a_worker_in_one_round_trip(system: System) -> None:
@@ -328,3 +289,24 @@ def test_a_deployment_is_committed_for_all_partitions_of_a_worker_in_one_round_t
     # A commit waits 5 ms for the next one, which on a slow machine takes longer.
     assert 1 <= commits <= PARTITIONS
     assert system.status("a")["actual"] == len(NAMES)
+
+
+def test_a_busy_worker_hands_what_exceeds_its_share_over_to_an_idle_one(system: System) -> None:
+    registered(system, "busy")
+    registered(system, "idle")
+    busy, idle = Worker(system), Worker(system)
+    with busy.following():
+        # Nobody else comes, so it takes all partitions.
+        system.do(*(RegisterDevice(name) for name in NAMES))
+        taken_over(busy, lambda: {FLEET, *range(PARTITIONS)})
+        with idle.serving():
+            for number in range(50):
+                # Larger than what is read at once: the worker is busy until it has applied all of it.
+                system.do(*(PatchTags(name, {"note": f"{number}-{again}"}) for again in range(100) for name in NAMES))
+                if idle.followed():
+                    break
+            assert (busy.followed(), idle.followed()) == ({FLEET, 0, 1}, {2, 3})
+            system.do(deploy("a", base("m")))
+            system.settle()
+    assert system.status("a")["actual"] == len(NAMES)
+    assert_rebuilt(system)

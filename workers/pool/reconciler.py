@@ -2,6 +2,7 @@
 
 from events.envelope import Vector
 from events.log.claims import Claims
+from events.log.errors import LogUnavailable
 from events.log.keys import FLEET
 from events.log.lease import Lease
 from events.log.redis import RedisLog
@@ -33,8 +34,14 @@ class Reconciler:
         if self._lease.take() is None:
             self._lagging.clear()
             return []
-        heads, behind = self._log.heads(), dict[int, Vector]()
-        for number, (checkpoint, blocked) in self._projections.states(range(self._log.partitions)).items():
+        try:
+            heads, behind = self._log.heads(), dict[int, Vector]()
+            states = self._projections.states(range(self._log.partitions))
+        except LogUnavailable:
+            # The lease is taken, so only a part of a cluster is away. What is behind in the others, a turn finds out.
+            self._waker.wake([FLEET])
+            raise
+        for number, (checkpoint, blocked) in states.items():
             vector = checkpoint.vector
             if vector != Vector(heads[number], heads[FLEET]) and not self._waits(number, blocked, heads[FLEET]):
                 behind[number] = vector

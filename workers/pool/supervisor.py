@@ -22,6 +22,7 @@ from events.processes.postponed import Postponed
 from events.processes.supervised import Continued, ProcessEnded, Supervised
 from events.processes.wake import Wake
 from events.projection_store.fleet_projection import FleetProjection
+from events.projection_store.port import CheckpointDamaged
 from events.projection_store.redis import RedisProjectionStore
 from events.projection_store.series import Sample, SeriesStore
 from events.settings import Settings, environment_of, is_cluster
@@ -61,7 +62,7 @@ class Supervisor:
         self._dispatcher = Dispatcher(log, Feed(log, projections), Deliveries(log.client), queue)
         self._archive_job = archive_job(log, settings)
         self._snapshot_job = snapshot_job(log, settings) if settings.history_snapshot_events else None
-        self._postponed = Postponed(LogUnavailable, ObjectStoreUnavailable, RedisError, WakeFailed)
+        self._postponed = Postponed(LogUnavailable, ObjectStoreUnavailable, CheckpointDamaged, RedisError, WakeFailed)
         self.children: list[Supervised] = []
 
     def run(self) -> None:

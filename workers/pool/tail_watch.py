@@ -37,7 +37,9 @@ class TailWatch:
         with answering():
             noted = cast("dict[bytes, bytes]", self._log.client.hgetall(_HEADS))
         expected = {number: int(noted.get(name(number).encode(), 0)) for number in partitions}
-        expected[FLEET] = max(self._projections.checkpoint(number).vector.fleet for number in partitions)
+        expected[FLEET] = max(
+            checkpoint.vector.fleet for checkpoint, _ in self._projections.states(partitions).values()
+        )
         heads = self._log.heads()
         losses = [
             LogLostItsTail(name(stream), expected=position, actual=heads[stream])

@@ -71,7 +71,7 @@ class Rebuilder:
             # Read before the checkpoint. In the other order, a commit in between would give a newer assignment change.
             newest = RawStreams(self._log.client).head(f"{name(number)}:assignments")
             seen = staging.seen()
-            live = msgspec.json.decode(seen, type=Checkpoint) if seen else Checkpoint()
+            live = _checkpoint_in(seen)
             self._fleet.read_on()
             assignment_changes, vector = live.assignment_changes, live.vector
             # Projections can be gone, or behind a record that a failover kept; then the record says how far to go.
@@ -104,3 +104,11 @@ class Rebuilder:
             seconds=time.monotonic() - began,
             notes=(f"switched in round {rounds}",),
         )
+
+
+def _checkpoint_in(data: bytes) -> Checkpoint:
+    """The initial checkpoint if there is none, or it is damaged: then the recorded assignment changes say how far to go."""
+    try:
+        return msgspec.json.decode(data, type=Checkpoint) if data else Checkpoint()
+    except msgspec.DecodeError:
+        return Checkpoint()

@@ -15,9 +15,12 @@ from events.rollout.planner import Judgement, order_of, universe
 from events.rollout.rollout_text import NOT_STARTED, progress
 from events.rollout.state import RolloutDocument
 
+_ALONE_MAX = 10
+"""So many rollouts are read by id, and more from the sets of all deployments, of which the last read are reused."""
+
 
 class RolloutStates:
-    """Judges rollouts for one reader at a time. Rereads only the partitions of the fleet that changed.
+    """Judges rollouts for readers.
 
     Every method raises LogUnavailable if the projections cannot be read.
     """
@@ -34,25 +37,30 @@ class RolloutStates:
         """
         if not rollouts:
             return {}
+        if len(rollouts) <= _ALONE_MAX:
+            return self._judged(self._fleet_snapshot.of_rollouts(rollouts), rollouts, now)
         with self._lock:
-            self._fleet_snapshot.settle(self._pause)
-            return {name: self._fleet_snapshot.judged(name, document, now) for name, document in rollouts.items()}
+            return self._judged(self._fleet_snapshot, rollouts, now)
+
+    def _judged(
+        self, fleet_snapshot: FleetSnapshotReader, rollouts: Mapping[str, RolloutDocument], now: int
+    ) -> dict[str, Judgement]:
+        fleet_snapshot.settle(self._pause)
+        return {name: fleet_snapshot.judged(name, document, now) for name, document in rollouts.items()}
 
     def results(self, name: str, document: RolloutDocument, now: int) -> RolloutResults:
         """The results of a rollout's devices at a time (milliseconds since 1970), for the record of its end."""
-        with self._lock:
-            return self._fleet_snapshot.results(name, document, now, self._pause)
+        return self._fleet_snapshot.of_rollouts({name: document}).results(name, document, now, self._pause)
 
     def order(self, name: str, document: RolloutDocument, *, number: int, ordinal: int) -> TurnOrder | None:
         """The turn of a device in a rollout's order; `None` if it is no candidate, and follows at the end."""
-        with self._lock:
-            self._fleet_snapshot.refresh(self._fleet_snapshot.heads())
-            candidates = universe(document, self._fleet_snapshot.of(name, document))
-            if ordinal not in candidates.of_partition(number):
-                return None
-            hashes = self._fleet_snapshot.hashes()
-            turn = place(candidates, order_of(name, document), hashes, number=number, ordinal=ordinal)
-            return TurnOrder(turn, len(candidates))
+        fleet_snapshot = self._fleet_snapshot.of_rollouts({name: document})
+        fleet_snapshot.refresh(fleet_snapshot.heads())
+        candidates = universe(document, fleet_snapshot.of(name, document))
+        if ordinal not in candidates.of_partition(number):
+            return None
+        turn = place(candidates, order_of(name, document), fleet_snapshot.hashes(), number=number, ordinal=ordinal)
+        return TurnOrder(turn, len(candidates))
 
 
 def says(document: RolloutDocument, judged: Judgement, admission: Admission | Kept = NOT_STARTED) -> str:

@@ -5,11 +5,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from fastapi.routing import RouteContext, iter_route_contexts
+from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 from services.api.http.access import REGISTRY_READ, REGISTRY_WRITE, Access, access_of
+from services.api.http.handler_call import HandlerCall
 from services.api.http.request_costs import READ, WRITE, Cost
 from services.api.http.turns import RequestKind
 
@@ -78,7 +79,8 @@ class RouteIndex:
             access = access_of(context.original_route)
             problems += (f"{' '.join(sorted(methods))} {path} {problem}" for problem in _problems(context, access))
             if access is not None:
-                handler = RouteHandler(context.original_route, context.app)
+                app = HandlerCall(context) if isinstance(context.original_route, APIRoute) else context.app
+                handler = RouteHandler(context.original_route, app)
                 self._routes.setdefault(_head(path), []).append(_Route(methods, context.path_regex, access, handler))
         if problems:
             raise RoutesUndeclared(problems)

@@ -140,8 +140,8 @@ async def set_configuration(request: Request, device_id: DeviceId, body: Content
     """Set a configuration on a single edge device. The answer comes when it is in effect, or after 2 seconds."""
     context = context_of(request)
     content: JsonObject = in_modern_form(body.model_dump(by_alias=True, exclude_none=True))
-    stored = await writer_of(request).do(SetConfiguration(device_id, content), author_of(request))
-    version = registered(device_id, stored).version
+    written = await writer_of(request).do(SetConfiguration(device_id, content), author_of(request))
+    version = registered(device_id, written.document).version
     for _ in range(_WAITS):
         if await run_in_threadpool(context.fleet_projection.applied_version, device_id) >= version:
             return

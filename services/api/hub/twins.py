@@ -43,13 +43,13 @@ async def put_twin(
 
 
 async def _write_twin(request: Request, command: PatchTwin | ReplaceTwin) -> JsonAnswer[DeviceTwin]:
-    stored = await writer_of(request).do(command, author_of(request))
-    document, context = registered(command.device_id, stored), context_of(request)
-    # The twin of a plain device follows from its document alone: without a thread and without a read of projections, a
-    # fleet without configurations of own twins pays nothing for them (decision 0019).
-    if context.fleet_projection.had_no_own_recently(command.device_id):
+    written = await writer_of(request).do(command, author_of(request))
+    document = registered(command.device_id, written.document)
+    # The twin of a plain device follows from its document alone: a fleet without configurations of own twins pays a read per
+    # batch of writes for them, and no thread per request (decision 0019).
+    if not written.may_have_own:
         return JsonAnswer(device_twin(command.device_id, document))
-    return JsonAnswer(await run_in_threadpool(context.twins.of, command.device_id, document))
+    return JsonAnswer(await run_in_threadpool(context_of(request).twins.of, command.device_id, document))
 
 
 @router.get("/twins/{device_id}/modules/{module_id}")

@@ -1,6 +1,6 @@
 """`/v1/deployments`: create, change and list deployments, with their schedules and the devices in each status."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Self, get_args
 
 from fastapi import Header, Query, Request
@@ -12,6 +12,7 @@ from events.deployment.errors import ScheduleForbidden, ScheduleInvalid
 from events.deployment.events import Admission, Ended, Everyone, Kept, NotStarted, Schedule
 from events.deployment.state import DeploymentDocument, etag_of
 from events.fleet.deployment_status import STATUSES
+from events.log.errors import LogUnavailable
 from events.log.fleet_documents import rollouts_of
 from events.manifest.document import KIND_NAMES, KindName, in_modern_form
 from events.projection_store.series import SAMPLES_MAX, Sample, SeriesStore
@@ -256,20 +257,26 @@ def update(
     return WrittenDeployment(name, targeted, advice)
 
 
-def _targeted_now(request: Request, name: str, advice: Iterable[Advice]) -> tuple[int | None, list[Advice]]:
-    """The number of devices that a deployment targets, `None` while workers are behind, and the advice for its author."""
+def _targeted_now(request: Request, name: str, advice: Sequence[Advice]) -> tuple[int | None, list[Advice]]:
+    """The number of devices that a deployment targets, and the advice for its author.
+
+    `None` while workers are behind, or a partition does not answer: the deployment is in the log, and an error would say that
+    it is not.
+    """
     context = context_of(request)
     targeting = TargetedDevices(context.log, context.projections, context.fleet_projection)
     document, within = deployment_of(context, name), reach_of(request)
-    targeted = targeting.count(name, within=within)
-    if targeted is None:
+    try:
+        targeted = targeting.count(name, within=within)
+        if targeted is None:
+            return None, list(advice)
+        # A layer at or below a base matters only if a device has both. Commands are decided without the projections, so that
+        # advice is given for every such base.
+        meeting = targeting.meeting(name, [item.about for item in advice if item.rule == OUTRANKED])
+        relevant = [item for item in advice if item.rule != OUTRANKED or item.about in meeting]
+        return targeted, [*relevant, *targeting.advice(name, document, targeted, within=within)]
+    except LogUnavailable:
         return None, list(advice)
-    # A layer at or below a base matters only if a device has both. Commands are decided without the projections, so that
-    # advice is given for every such base.
-    advice = tuple(advice)
-    meeting = targeting.meeting(name, [item.about for item in advice if item.rule == OUTRANKED])
-    relevant = [item for item in advice if item.rule != OUTRANKED or item.about in meeting]
-    return targeted, [*relevant, *targeting.advice(name, document, targeted, within=within)]
 
 
 @router.put("/deployments/{name}/schedule")

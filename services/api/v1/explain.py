@@ -19,7 +19,6 @@ from events.explain.judged_condition import Judged, PropertyType
 from events.explain.rollout_turn import Turn, turn
 from events.explain.verdict import Contest, Obstacle, Reason, Verdict, Weighed
 from events.fleet.assignments import AssignmentStatus
-from events.log.fleet_documents import deployments
 from events.log.keys import FLEET
 from events.log.keys import name as stream_name
 from events.manifest.document import KIND_NAMES, KindName
@@ -217,7 +216,7 @@ def _seen(request: Request, explanation: Explanation, deployment_id: str | None)
         history = context.deployment_history.of(deployment_id, upto=context.log.head(FLEET))
         if history and history[-1].kind == DeploymentDeleted.__name__:
             raise DeploymentNotFound(deployment_id, why=cause.of_deployment(history[-1]).says)
-        similar = near(deployment_id, (name for name, _ in deployments(context.log)))
+        similar = near(deployment_id, context.log.ranked_deployments().by_id)
         hint = f"did you mean {' or '.join(map(repr, similar))}?" if similar else ""
         raise DeploymentNotFound(deployment_id, why=hint)
     return weighed

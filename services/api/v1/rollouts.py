@@ -15,7 +15,7 @@ from events.device.identifiers import AGENT, HUB
 from events.explain.deployment_history import RolloutAct, evidence_of
 from events.fleet.answers import NOT_RUNNING, OK
 from events.fleet.assignments import AssignmentStatus
-from events.log.fleet_documents import deployments, rollouts_of
+from events.log.fleet_documents import deployments_of, rollouts_of
 from events.log.keys import FLEET, partition_of
 from events.member_names import camel_json, camel_schema, snake_case
 from events.projection_store.groups import is_among
@@ -131,9 +131,10 @@ class RolloutAnswer(AnswerBody):
 def list_rollouts(request: Request) -> list[RolloutLine]:
     """All rollouts, each with its phase, its counts, and a sentence that says what it waits for."""
     context = context_of(request)
-    documents = dict(deployments(context.log))
-    owned = [name for name, document in documents.items() if caller_of(request).owns(document)]
-    return lines_of(context, rollouts_of(context.log, owned), documents)
+    rollouts = rollouts_of(context.log, context.log.ranked_deployments().by_id)
+    documents = deployments_of(context.log, rollouts)
+    owned = {name for name, document in documents.items() if caller_of(request).owns(document)}
+    return lines_of(context, {name: rollout for name, rollout in rollouts.items() if name in owned}, documents)
 
 
 @router.put("/deployments/{name}/rollout")

@@ -100,12 +100,13 @@ class FleetProjection:
             module_patches = self._module_patches(number, device.assignment)
             # A commit in between can delete the configurations that the device had at the first read; then read both again.
             if module_patches is not None:
-                break
-        sections: dict[str, JsonObject] = msgspec.json.decode(device.configuration) if device.configuration else {}
-        own: JsonObject | None = msgspec.json.decode(device.own).get(DEVICE) if device.own else None
-        return Effective(
-            **msgspec.structs.asdict(device), sections=sections, own_section=own, module_patches=module_patches
-        )
+                return _effective_of(device, module_patches)
+
+    @staticmethod
+    def effective_from(device: StoredDevice) -> Effective | None:
+        """The effective configuration of a device that was read; `None` if that requires another read."""
+        is_complete = not device.assignment.module_parts and not device.lacks_its_cause
+        return _effective_of(device, {}) if is_complete else None
 
     def _module_patches(self, number: int, assignment: Assignment) -> dict[str, JsonObject] | None:
         """By module, what configurations of modules give; `None` if a configuration is not stored any more."""
@@ -328,6 +329,14 @@ class FleetProjection:
     def _deployment_reading(self, number: int, deployment_id: str) -> PartitionReading:
         (reading,) = self._deployment_reads.readings([number], deployment_id)
         return reading
+
+
+def _effective_of(device: StoredDevice, module_patches: dict[str, JsonObject]) -> Effective:
+    sections: dict[str, JsonObject] = msgspec.json.decode(device.configuration) if device.configuration else {}
+    own: JsonObject | None = msgspec.json.decode(device.own).get(DEVICE) if device.own else None
+    return Effective(
+        **msgspec.structs.asdict(device), sections=sections, own_section=own, module_patches=module_patches
+    )
 
 
 class FleetCounts(msgspec.Struct, frozen=True, eq=False):

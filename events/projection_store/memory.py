@@ -88,6 +88,10 @@ class LoadedProjections(ABC):
             device_id, checkpoint, ordinal, assignment, configuration, assignment_change, at, cause, own, *numbers
         )
 
+    def devices(self, devices: Sequence[tuple[int, str]]) -> list[StoredDevice | None]:
+        """What is stored of several devices, by partition and id."""
+        return [self.device(partition, device_id) for partition, device_id in devices]
+
     def assignment_change_at(self, partition: int, position: int) -> int | None:
         """The time of an assignment change in milliseconds; `None` if it does not exist."""
         entries = self.assignment_changes(partition, after=position - 1, limit=1)

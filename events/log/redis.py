@@ -25,6 +25,7 @@ from events.log.port import Chunk, Conflicted, Event, Head, Log, Proposed, Store
 from events.log.rank_follower import RankFollower
 from events.log.ranked_deployments import RankedDeployments
 from events.log.raw import RawStreams
+from events.log.stream_signals import StreamSignals
 from events.log.subject_record import decode_document, decode_record, encode_document, has_document
 from events.readiness.state import WAIVER
 from events.redis_cluster import hash_fields
@@ -49,8 +50,8 @@ class _ScriptText:
 
 _APPEND = _ScriptText("append.lua")
 _KEYS = ("log", "subjects", "meta", "wake", "commands", "commands:times")
-_POLL_SECONDS = 0.02
-"""Between two reads of the streams of a cluster; a round over 17 streams on three nodes takes 1 to 2 ms."""
+_POLL_SECONDS = 0.1
+"""How long a reader of a cluster's streams relies on signals: a Redis user without the permission to publish sends none."""
 _IN_FLIGHT = 32
 """Chunks of a batch that are sent in one pipeline, which holds their arguments in memory: at most 32 MiB."""
 
@@ -61,6 +62,8 @@ class RedisLog(Log):
     def __init__(self, client: Client, *, partitions: int, epoch: str) -> None:
         self.client, self.partitions, self.epoch = client, partitions, epoch
         self._streams, self._ranks = RawStreams(client), RankFollower(self)
+        # Of `follow` on a cluster: the subscription to the signals of all streams.
+        self._signals = StreamSignals(client) if isinstance(client, RedisCluster) else None
 
     # -- writing
 
@@ -198,9 +201,8 @@ class RedisLog(Log):
     def heads(self) -> Mapping[int, int]:
         streams = (FLEET, *range(self.partitions))
         with answering():
-            if isinstance(self.client, RedisCluster):
-                return {stream: self.head(stream) for stream in streams}
-            pipe = self.client.pipeline(transaction=False)
+            # Not a transaction, so that a cluster can answer too.
+            pipe: Any = self.client.pipeline(transaction=False)
             for stream in streams:
                 pipe.hget(key(stream, "meta"), "position")
             return {stream: int(head or 0) for stream, head in zip(streams, pipe.execute(), strict=True)}
@@ -231,15 +233,16 @@ class RedisLog(Log):
         """The next events of streams, each after a position, as soon as one of them has any; at most `limit` of each.
 
         Waits at most `milliseconds`. A stream whose next event is in the archive, missing or unreadable has `None`: `read` says
-        what is there. One round trip, except on a cluster, whose streams are read every `_POLL_SECONDS`.
+        what is there. One round trip, except on a cluster, whose streams are read at once, and again after each signal that one
+        of them has grown. `stop_following` ends the subscription to the signals.
 
         Raises:
             LogUnavailable: Redis did not answer.
         """
         ids = {key(stream, "log"): f"{position}-0" for stream, position in after.items()}
         with answering():
-            if isinstance(self.client, RedisCluster):
-                answer = _polled(self.client, ids, limit=limit, milliseconds=milliseconds)
+            if self._signals is not None:
+                answer = self._polled(self._signals, ids, limit=limit, milliseconds=milliseconds)
             else:
                 answer = cast("Any", self.client.xread(cast("Any", ids), count=limit, block=milliseconds or None))
         entries_by_key = dict(answer)
@@ -248,6 +251,32 @@ class RedisLog(Log):
             if entries := entries_by_key.get(key(stream, "log").encode()):
                 following[stream] = _following(name(stream), position, entries)
         return following
+
+    def _polled(self, signals: StreamSignals, ids: Mapping[str, str], *, limit: int, milliseconds: int) -> list[Any]:
+        """XREAD on a cluster, which rejects a command over the streams of several slots: one command per stream, by node."""
+        # Not XREAD: redis-py asks the server for the keys of each, in a round trip of its own.
+        until, streams = time.monotonic() + milliseconds / 1000, {stream_key.encode() for stream_key in ids}
+        try:
+            while True:
+                if milliseconds:
+                    signals.forget()
+                pipe: Any = self.client.pipeline(transaction=False)
+                for stream_key, entry_id in ids.items():
+                    pipe.xrange(stream_key, min=f"({entry_id}", count=limit)
+                entries = zip(ids, pipe.execute(), strict=True)
+                answer = [(stream_key.encode(), of_stream) for stream_key, of_stream in entries if of_stream]
+                left = until - time.monotonic()
+                if answer or left <= 0:
+                    return answer
+                signals.wait(streams, min(left, _POLL_SECONDS))
+        except BaseException:
+            signals.close()
+            raise
+
+    def stop_following(self) -> None:
+        """End the subscription of `follow` on a cluster; without effect if there is none."""
+        if self._signals is not None:
+            self._signals.close()
 
     @override
     def position_at(self, stream: int, at: int) -> int:
@@ -276,19 +305,6 @@ class RedisLog(Log):
                 return entries[0]
             position = entries[0].position + 1
         return None
-
-
-def _polled(client: RedisCluster, ids: Mapping[str, str], *, limit: int, milliseconds: int) -> list[Any]:
-    """XREAD on a cluster, which rejects a command over the streams of several slots: one command per stream, by node."""
-    until = time.monotonic() + milliseconds / 1000
-    while True:
-        pipe: Any = client.pipeline(transaction=False)  # type: ignore[no-untyped-call]
-        for stream_key, entry_id in ids.items():
-            pipe.xread({stream_key: entry_id}, count=limit)
-        answer = [pair for pairs in pipe.execute() for pair in dict(pairs or ()).items()]
-        if answer or time.monotonic() >= until:
-            return answer
-        time.sleep(min(_POLL_SECONDS, max(0.0, until - time.monotonic())))
 
 
 def _following(stream: str, after: int, entries: Entries) -> list[Envelope[Event]] | None:

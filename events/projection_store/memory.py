@@ -27,6 +27,10 @@ class LoadedProjections(ABC):
     def checkpoint(self, partition: int) -> Checkpoint:
         """The checkpoint of a partition; the initial one if nothing is stored."""
 
+    def checkpoints(self, partitions: Sequence[int]) -> list[Checkpoint]:
+        """The checkpoint of several partitions."""
+        return list(map(self.checkpoint, partitions))
+
     @abstractmethod
     def assignment_changes(self, partition: int, *, after: int, limit: int) -> Sequence[AssignmentEntry]:
         """Assignment changes at positions after + 1 and on, at most `limit`."""
@@ -83,6 +87,10 @@ class LoadedProjections(ABC):
         return StoredDevice(
             device_id, checkpoint, ordinal, assignment, configuration, assignment_change, at, cause, own, *numbers
         )
+
+    def devices(self, devices: Sequence[tuple[int, str]]) -> list[StoredDevice | None]:
+        """What is stored of several devices, by partition and id."""
+        return [self.device(partition, device_id) for partition, device_id in devices]
 
     def assignment_change_at(self, partition: int, position: int) -> int | None:
         """The time of an assignment change in milliseconds; `None` if it does not exist."""

@@ -1,10 +1,13 @@
 import os
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import fakeredis
 import pytest
 from redis import Redis
+from redis.cluster import RedisCluster
 
 from events import canonical
 from events.deployment.events import DeploymentCreated, DeploymentDeleted
@@ -204,6 +207,31 @@ def test_several_streams_are_followed_at_once_each_from_its_position(log: Log) -
     log.client.xdel(key(1, "log"), "1-0")
     log.client.xadd(key(2, "log"), {"type": "X"}, id="2-0")
     assert log.follow({1: 0, 2: 1}, limit=10, milliseconds=0) == {1: None, 2: None}
+
+
+def test_a_stream_that_is_followed_on_a_cluster_is_read_when_it_grows(log: Log) -> None:
+    client: Any = getattr(log, "client", None)
+    if not isinstance(log, RedisLog) or not isinstance(client, RedisCluster):
+        pytest.skip("on one server, a read of all streams waits for all of them")
+    after, nodes = {FLEET: 1, 0: 0, 1: 0, 2: 0, 3: 0}, client.get_primaries()
+
+    def reads() -> int:
+        stats = (client.get_redis_connection(node).info("commandstats") for node in nodes)
+        return sum(of_node.get("cmdstat_xrange", {"calls": 0})["calls"] for of_node in stats)
+
+    assert log.follow(after, limit=10, milliseconds=1000) == {}
+    before = reads()
+    began = time.monotonic()
+    assert log.follow(after, limit=10, milliseconds=1000) == {}
+    seconds = time.monotonic() - began
+    # From time to time without a signal, as the permission to publish may be missing.
+    assert reads() - before <= len(after) * (seconds / 0.1 + 2)
+    before, (device,) = reads(), names_in(1, 1)
+    with ThreadPoolExecutor() as pool:
+        followed = pool.submit(log.follow, after, limit=10, milliseconds=600_000)
+        append(log, register(device))
+        assert followed.result() == {1: log.read(1, after=0, limit=10)}
+    log.stop_following()
 
 
 def test_snapshots_can_be_listed(log: Log) -> None:

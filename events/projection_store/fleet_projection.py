@@ -124,11 +124,7 @@ class FleetProjection:
         """The devices in whose partition no configuration gives, or ever gave, anything to an own twin."""
         number_by_device = {device_id: partition_of(device_id, self._partitions) for device_id in device_ids}
         numbers = sorted(set(number_by_device.values()))
-        if len(numbers) == 1:
-            checkpoints = [self._projections.checkpoint(numbers[0])]
-        else:
-            checkpoints = [stored.checkpoint for stored in self._projections.read_each(numbers)]
-        pairs = zip(numbers, checkpoints, strict=True)
+        pairs = zip(numbers, self._projections.checkpoints(numbers), strict=True)
         have_own = {number for number, checkpoint in pairs if checkpoint.has_own is True}
         return frozenset(device_id for device_id, number in number_by_device.items() if number not in have_own)
 

@@ -134,7 +134,12 @@ class FleetSnapshotReader:
     def _refresh(self, states: States, heads: Mapping[int, int]) -> None:
         # Not the vectors: a rebuild mends what was damaged at the same vector.
         checkpoints = {number: reading.checkpoint for number, reading in self._readings.items()}
-        moved = [number for number, (checkpoint, _) in states.items() if checkpoint != checkpoints.get(number)]
+        # A blocked partition without a checkpoint has nothing to read, or is damaged; the others go on.
+        moved = [
+            number
+            for number, (checkpoint, blocked) in states.items()
+            if checkpoint != checkpoints.get(number) and not (blocked and checkpoint == Checkpoint())
+        ]
         if moved:
             self._readings |= zip(moved, self._read(moved), strict=True)
         # As of what was read, which can be after the states.

@@ -27,6 +27,10 @@ class LoadedProjections(ABC):
     def checkpoint(self, partition: int) -> Checkpoint:
         """The checkpoint of a partition; the initial one if nothing is stored."""
 
+    def checkpoints(self, partitions: Sequence[int]) -> list[Checkpoint]:
+        """The checkpoint of several partitions."""
+        return list(map(self.checkpoint, partitions))
+
     @abstractmethod
     def assignment_changes(self, partition: int, *, after: int, limit: int) -> Sequence[AssignmentEntry]:
         """Assignment changes at positions after + 1 and on, at most `limit`."""

@@ -77,6 +77,10 @@ class ProjectionStore(Protocol):
         """
         ...
 
+    def checkpoints(self, partitions: Sequence[int]) -> list[Checkpoint]:
+        """The checkpoint of several partitions; one round trip if one server has all partitions."""
+        ...
+
     def load(self, partition: int) -> StoredPartition:
         """Everything stored of a partition."""
         ...

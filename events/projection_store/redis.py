@@ -58,6 +58,16 @@ class RedisProjectionStore:
                 partition, cast("bytes | None", self._client.get(projection_key(partition, "checkpoint")))
             )
 
+    def checkpoints(self, partitions: Sequence[int]) -> list[Checkpoint]:
+        """The checkpoint of several partitions; one round trip if one server has all partitions."""
+        if isinstance(self._client, RedisCluster):
+            return list(map(self.checkpoint, partitions))
+        with answering():
+            stored = cast(
+                "list[bytes | None]", self._client.mget([projection_key(number, "checkpoint") for number in partitions])
+            )
+        return list(map(_checkpoint, partitions, stored))
+
     def load(self, partition: int) -> StoredPartition:
         """Everything stored of a partition, in one transaction."""
         return self.read(partition, hashes=HASHES, arrays=ARRAYS)

@@ -11,6 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from events.device.commands import DeviceCommand, PatchTwin, ReplaceTwin
 from events.log.errors import LogUnavailable
 from events.log.port import Stored
+from events.projection_store.port import CheckpointDamaged
 from services.api.context.api_context import ApiContext
 from services.api.context.batches import Batches, Job, finish
 from services.api.context.callers import Author
@@ -79,7 +80,8 @@ class BatchWriter:
         # Read after the write, once per batch: what an earlier request read could be older than what its caller has seen.
         twins = {write.command.device_id for write in writes if isinstance(write.command, PatchTwin | ReplaceTwin)}
         without_own = frozenset[str]()
-        with contextlib.suppress(LogUnavailable):  # The write is done; those who need the answer read it themselves.
+        # The write is done: without an answer, each request reads its own device's partition.
+        with contextlib.suppress(LogUnavailable, CheckpointDamaged):
             without_own = self._context.fleet_projection.without_own(twins) if twins else without_own
         return [
             result if isinstance(result, Exception) else Written(result, write.command.device_id not in without_own)

@@ -23,6 +23,7 @@ from events.log.memory import MemoryLog
 from events.log.port import AT_APPEND, Conflicted, Head, Log, Proposed, Written, read_all
 from events.log.redis import RedisLog
 from services.embedded_redis import EmbeddedRedis
+from tests.producer.logs import claims_last
 from tests.servers import BACKENDS, CLUSTER, flush
 
 ADA = Principal.parse("user:ada")
@@ -173,9 +174,12 @@ def test_a_guard_holds_an_event_to_the_generation_of_another_subject(log: Log) -
     assert chunk == Conflicted(1, (0,), {name: Head(1, 1)})
 
 
-def test_an_append_wakes_the_workers_once_and_only_for_a_stream_that_none_follows(log: Log) -> None:
+def test_an_append_wakes_the_workers_once_and_only_for_a_stream_that_none_follows(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if not isinstance(log, RedisLog):
         pytest.skip("the log in memory has no workers")
+    claims_last(monkeypatch)
     first, second, third, fourth = names_in(1, 4)
     one, other = (Claims(log.client, partitions=PARTITIONS) for _ in range(2))
     assert [append(log, register(first))[0].woke, append(log, register(second))[0].woke] == [True, False]

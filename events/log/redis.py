@@ -12,7 +12,7 @@ from redis.exceptions import NoScriptError
 from typing_extensions import override
 
 from events.envelope import Envelope, Principal
-from events.log.chunks import Piece, split
+from events.log.chunks import Piece, in_groups, split
 from events.log.claims import WOKEN_MS
 from events.log.codec import decode_entry, type_of
 from events.log.connect import Client, Entries, answering, position_of
@@ -21,7 +21,18 @@ from events.log.errors import Fenced, LogLostItsTail, UnreadableEvent
 from events.log.exchange import Command, Exchange
 from events.log.failpoints import FailPoint, reached
 from events.log.keys import FLEET, device_of, key, name, partition_of
-from events.log.port import Chunk, Conflicted, Event, Head, Log, Proposed, Stored, Written, streams_to_wake
+from events.log.port import (
+    Chunk,
+    Conflicted,
+    Event,
+    Head,
+    Log,
+    PreparedAppend,
+    Proposed,
+    Stored,
+    Written,
+    streams_to_wake,
+)
 from events.log.rank_follower import RankFollower
 from events.log.ranked_deployments import RankedDeployments
 from events.log.raw import RawStreams
@@ -52,8 +63,8 @@ _APPEND = _ScriptText("append.lua")
 _KEYS = ("log", "subjects", "meta", "wake", "commands", "commands:times")
 _POLL_SECONDS = 0.1
 """How long a reader of a cluster's streams relies on signals: a Redis user without the permission to publish sends none."""
-_IN_FLIGHT = 32
-"""Chunks of a batch that are sent in one pipeline, which holds their arguments in memory: at most 32 MiB."""
+_GROUPS_IN_FLIGHT = 32
+"""Groups of chunks that are sent in one pipeline: at most 32 MiB."""
 
 
 class RedisLog(Log):
@@ -78,10 +89,10 @@ class RedisLog(Log):
         cause: str = "",
         fence: int | None = None,
     ) -> tuple[Chunk, ...]:
-        return self.begin_append(batch, command_id=command_id, by=by, at=at, cause=cause, fence=fence)()
+        return self.prepare_append(batch, command_id=command_id, by=by, at=at, cause=cause, fence=fence)()()
 
     @override
-    def begin_append(
+    def prepare_append(
         self,
         batch: Sequence[Proposed],
         *,
@@ -90,43 +101,51 @@ class RedisLog(Log):
         at: int,
         cause: str = "",
         fence: int | None = None,
-    ) -> Callable[[], tuple[Chunk, ...]]:
+    ) -> PreparedAppend:
         # A list: an event that is too large is an error before the first chunk is sent, and leaves no trace in the log.
         pieces = list(split(batch, partitions=self.partitions))
         calls = [
             _call(piece, batch, f"{command_id}:{number}", at=at, by=by, cause=cause, fence=fence)
             for number, piece in enumerate(pieces)
         ]
-        # Killed before the script, nothing is written. Killed after it, the events are in the log with the wake flag
-        # set, and no turn: the reconciler sees the partition's lag (tests/workers/test_faults.py kills at both points).
-        reached(FailPoint.APPEND_BEFORE_SCRIPT)
-        with answering():
-            first_answers = self._begin(calls[:_IN_FLIGHT])
+        groups = [calls[numbers.start : numbers.stop] for numbers in in_groups(pieces)]
+        # What is sent at once is in memory at once, with the arguments of all its calls.
+        parts = [groups[start : start + _GROUPS_IN_FLIGHT] for start in range(0, len(groups), _GROUPS_IN_FLIGHT)] or [
+            []
+        ]
 
-        def chunks() -> tuple[Chunk, ...]:
+        def send() -> Callable[[], tuple[Chunk, ...]]:
+            # Killed before the script, nothing is written. Killed after it, the events are in the log with the wake flag
+            # set, and no turn: the reconciler sees the partition's lag (tests/workers/test_faults.py kills at both points).
+            reached(FailPoint.APPEND_BEFORE_SCRIPT)
             with answering():
-                answers = self._finish(first_answers, calls[:_IN_FLIGHT], _APPEND)
-                for start in range(_IN_FLIGHT, len(calls), _IN_FLIGHT):
-                    later = calls[start : start + _IN_FLIGHT]
-                    answers += self._finish(self._begin(later), later, _APPEND)
-            reached(FailPoint.APPEND_AFTER_SCRIPT)
-            return _chunks(pieces, answers)
+                first_answers = self._begin(parts[0])
 
-        return chunks
+            def chunks() -> tuple[Chunk, ...]:
+                with answering():
+                    answers = self._finish(first_answers, parts[0])
+                    for part in parts[1:]:
+                        answers += self._finish(self._begin(part), part)
+                reached(FailPoint.APPEND_AFTER_SCRIPT)
+                return _chunks(pieces, answers)
 
-    def _begin(self, calls: Sequence[Command]) -> Callable[[], list[Any]]:
+            return chunks
+
+        return send
+
+    def _begin(self, groups: Sequence[Sequence[Command]]) -> Callable[[], list[Any]]:
         if isinstance(self.client, RedisCluster):
             cluster: Any = self.client
-            return lambda: [cluster.execute_command(*call) for call in calls]
-        return Exchange(self.client, calls).answers
+            return lambda: [cluster.execute_command(*call) for calls in groups for call in calls]
+        return Exchange(self.client, groups).answers
 
-    def _finish(self, answers: Callable[[], list[Any]], calls: Sequence[Command], script: _ScriptText) -> list[Any]:
+    def _finish(self, answers: Callable[[], list[Any]], groups: Sequence[Sequence[Command]]) -> list[Any]:
         try:
             return answers()
         except NoScriptError:
             # A new server has no script, and one that restarts loses its scripts. EVAL, not SCRIPT LOAD, which on a cluster needs
             # every master to be there. Chunks of this batch that are in the log answer as repeated.
-            return self._begin([script.with_text(call) for call in calls])()
+            return self._begin([[_APPEND.with_text(call) for call in calls] for calls in groups])()
 
     # -- heads and snapshots
 
@@ -146,7 +165,7 @@ class RedisLog(Log):
         return stored
 
     def _hmget(self, reads: Sequence[tuple[int, Sequence[str]]]) -> list[list[bytes | None]]:
-        return self._begin([("HMGET", key(stream, "subjects"), *names) for stream, names in reads])() if reads else []
+        return self._begin([[("HMGET", key(stream, "subjects"), *names)] for stream, names in reads])() if reads else []
 
     @override
     def remembered(self, stream: int, command_ids: Sequence[str]) -> list[int]:

@@ -1,8 +1,9 @@
 """A turn of a worker: it follows a fair share of the streams for some seconds, and projects their events as they arrive."""
 
 import contextlib
+import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from redis.cluster import RedisCluster
 
@@ -22,9 +23,11 @@ from workers.projector import Projector
 EVENTS_MAX = 1000
 """How many events of a partition are applied before the next partition has its part."""
 
-_BULK_EVENTS = 100
-"""How many events at once are an import. Its streams are read at every look only: a commit costs as much as applying 150 events,
-and a read that returns with the first of them would make it a commit for each append."""
+_REST_SECONDS = 0.25
+_BULK_EVENTS = 25
+"""How many events of a partition within a rest are an import. It is read once in a rest: a commit costs as much as applying 150
+events, and a read that returns with the first of them would make it a commit for each append. By partition, so that others are
+projected at once meanwhile, and that an event costs the same however many workers share the partitions."""
 
 _LOOK_SECONDS = 0.1
 """How often a turn looks whether streams wait for a worker, and how long a wait for events lasts at most."""
@@ -63,7 +66,9 @@ class WorkerTurn:
         self._waiting = set[int]()
         # The head and the position of each stream at the last renewal.
         self._compared: dict[int, tuple[int, int]] = {}
-        self._has_given_up = self._is_import = False
+        # Of each partition: when its events were counted from, and how many came since. Those that rest, and until when.
+        self._recent, self._resting, self._rest_until = dict[int, tuple[float, int]](), set[int](), 0.0
+        self._has_given_up = False
         self._busy_seconds = 0.0
         # Of the first partition that could not be loaded or projected.
         self._failure: Exception | None = None
@@ -81,6 +86,8 @@ class WorkerTurn:
             if isinstance(self._log.client, RedisCluster):
                 self._drain_reachable()
             raise
+        finally:
+            self._log.stop_following()
         if self._failure is not None:
             raise self._failure
 
@@ -90,8 +97,6 @@ class WorkerTurn:
         reached(FailPoint.TURN_CLAIMED)
         started = active = looked = renewed = time.monotonic()
         while True:
-            if self._is_import and not self._to_drain:
-                time.sleep(_LOOK_SECONDS)
             news = self._read(wait_seconds=0.0 if self._to_drain else _LOOK_SECONDS)
             woke = time.monotonic()
             if self._project(news):
@@ -252,6 +257,7 @@ class WorkerTurn:
         self._claims.leave(streams)
         reached(FailPoint.TURN_LEFT)
         # An append that found the claim woke nobody, so the streams are read once more after it is gone.
+        self._rest_until = 0.0
         late = {*self._to_drain, *self._read(wait_seconds=0.0)}
         if late or is_active:
             self._wake_others(late, streams)
@@ -267,13 +273,34 @@ class WorkerTurn:
     # -- events
 
     def _read(self, *, wait_seconds: float) -> dict[int, list[Envelope[Event]] | None]:
-        after = {**self._at, FLEET: self._fleet_seen}
-        return self._log.follow(after, limit=EVENTS_MAX, milliseconds=round(1000 * wait_seconds))
+        now = time.monotonic()
+        if now >= self._rest_until:
+            self._resting.clear()
+        else:
+            wait_seconds = min(wait_seconds, self._rest_until - now)
+        after = {number: position for number, position in self._at.items() if number not in self._resting}
+        return self._log.follow(
+            {**after, FLEET: self._fleet_seen}, limit=EVENTS_MAX, milliseconds=math.ceil(1000 * wait_seconds)
+        )
+
+    def _rest(self, count_by_partition: Mapping[int, int]) -> None:
+        """Count events that were projected; the partitions of an import rest."""
+        now, resting = time.monotonic(), len(self._resting)
+        for number, count in count_by_partition.items():
+            since, counted = self._recent.get(number, (now, 0))
+            if now - since > 2 * _REST_SECONDS:
+                since, counted = now, 0
+            self._recent[number] = since, counted + count
+            # Not if more events wait already.
+            if counted + count >= _BULK_EVENTS and count < EVENTS_MAX:
+                self._resting.add(number)
+        if self._resting and not resting:
+            # From now, and not from the read: a worker that is busy for a whole rest would get no larger batches by it.
+            self._rest_until = now + _REST_SECONDS
 
     def _project(self, news: dict[int, list[Envelope[Event]] | None]) -> bool:
         """Apply and commit news; returns whether anything was committed."""
-        due, sizes = set(news), [len(events) for events in news.values() if events]
-        self._is_import = sum(sizes) >= _BULK_EVENTS and max(sizes) < EVENTS_MAX
+        due = set(news)
         if FLEET in news:
             del news[FLEET]
             self._read_fleet()
@@ -290,6 +317,7 @@ class WorkerTurn:
         advanced = self._projector.advance(ready)
         self._at.update(advanced)
         self._drain_later(ready.keys() - advanced.keys())
+        self._rest({number: len(events) for number, events in ready.items()})
         # One at a time, as loading a large partition takes seconds and the others have news meanwhile.
         return self._drain(next(iter(self._to_drain))) or bool(advanced) if self._to_drain else bool(advanced)
 

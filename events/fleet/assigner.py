@@ -1,6 +1,7 @@
 """Plans the next assignment of each device: by deployments, by hand, by a rollback, by a retry, and on retirement."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import reduce
 from typing import Any, TypeVar
 
@@ -10,6 +11,7 @@ from pyroaring import BitMap
 
 from events.fleet.assignments import UNASSIGNED, Assignment, AssignmentStatus, MergeCache
 from events.fleet.configuration import AGENT
+from events.fleet.deployments import Deployment
 from events.fleet.packed import grouped
 from events.fleet.resolve import Ordinals, Stack, resolve, resolve_own, together
 from events.fleet.state import PartitionState
@@ -30,7 +32,7 @@ class Assigner:
     def plan(self, changes: AppliedChanges) -> tuple[Planned, BitMap]:
         """Update the targets; returns the planned moves, and all devices whose assignment may have changed."""
         live, concerned = self._directory.live, self._targets.retarget(changes)
-        moved = self._of_edge(concerned[ContentKind.EDGE] & live)
+        moved = self._of_edge(concerned[ContentKind.EDGE] & live, changes)
         if self._deployments.has_had_own:
             eligible, ascending = self._targets.eligible, self._deployments.own_ascending
             stacks = resolve_own(concerned[ContentKind.DEVICE] & live, ascending=ascending, eligible=eligible)
@@ -49,17 +51,48 @@ class Assigner:
             self._collect(moved, old, self._assignments.by_number[UNASSIGNED], ordinals)
         return moved, BitMap().union(*concerned.values(), *of_modules.values())
 
-    def _of_edge(self, concerned: BitMap) -> Planned:
+    def _of_edge(self, concerned: BitMap, changes: AppliedChanges) -> Planned:
         moved: Planned = {}
-        for stack, ordinals in resolve(
-            concerned,
-            bases_descending=self._deployments.bases_descending,
-            layers_ascending=self._deployments.layers_ascending,
-            eligible=self._targets.eligible,
-        ):
-            for old, members in self._by_assignment(ordinals):
-                self._collect(moved, old, self._assignments.after(old, stack, self._merge), members)
+        eligible = self._targets.eligible
+        for within, bases, layers in self._rankings(concerned, changes):
+            stacks = resolve(within, bases_descending=bases, layers_ascending=layers, eligible=eligible)
+            for stack, ordinals in stacks:
+                for old, members in self._by_assignment(ordinals):
+                    self._collect(moved, old, self._assignments.after(old, stack, self._merge), members)
         return moved
+
+    def _rankings(
+        self, concerned: BitMap, changes: AppliedChanges
+    ) -> Iterator[tuple[BitMap, Sequence[Deployment], Sequence[Deployment]]]:
+        """The concerned devices in two parts, each with the bases, descending, and the layers, ascending, to resolve."""
+        # A device that keeps its base can only have deployments of its present stack, changed ones, and layers that a changed
+        # one has outranked: the cost does not grow with the number of other deployments (docs/decisions/0065).
+        by_id, eligible, changed = self._deployments.by_id, self._targets.eligible, self._targets.retargeted
+        every_base, every_layer = self._deployments.bases_descending, self._deployments.layers_ascending
+        names, priorities, searching = set(changed), set[int](), concerned & changes.renewed
+        gained = [eligible[name] for name in changed if name in by_id and _is_base(by_id[name])]
+        for number, ordinals in self._by_assignment(concerned - searching):
+            members, stack = BitMap(ordinals), self._assignments.by_number[number].resolved
+            names.update(layer.id for layer in stack)
+            if not stack:
+                # Without a base it is unknown which layers target the device.
+                searching |= members & BitMap().union(*gained)
+            elif (base := stack[0].id) in changed:
+                before, after = changes.before(base, by_id), by_id.get(base)
+                keeps = after is not None and after.created == before.created and after.rank >= before.rank
+                searching |= members - eligible[base] if keeps else members
+            # Of layers with equal priority only the newest is in a stack.
+            priorities.update(changes.before(layer.id, by_id).priority for layer in stack[1:] if layer.id in changed)
+        if searching:
+            yield searching, every_base, every_layer
+        if keeping := concerned - searching:
+            for priority in priorities:
+                first, last = (find(every_layer, priority, key=_priority) for find in (bisect_left, bisect_right))
+                names.update(layer.id for layer in every_layer[first:last])
+            edge = [by_id[name] for name in names if name in by_id and by_id[name].kind is ContentKind.EDGE]
+            edge.sort(key=lambda deployment: deployment.rank)
+            bases = [deployment for deployment in reversed(edge) if not deployment.layered]
+            yield keeping, bases, [deployment for deployment in edge if deployment.layered]
 
     def _retarget_modules(self, changes: AppliedChanges, moved: Planned) -> Mapping[str, BitMap]:
         """Update the targets of configurations of modules."""
@@ -153,6 +186,14 @@ class Assigner:
         if key in moved:
             members |= moved[key][1]
         moved[key] = (assignment, members)
+
+
+def _is_base(deployment: Deployment) -> bool:
+    return deployment.kind is ContentKind.EDGE and not deployment.layered
+
+
+def _priority(deployment: Deployment) -> int:
+    return deployment.priority
 
 
 def _again(_revision: None, current: Assignment, planned: Assignment) -> Assignment:

@@ -86,6 +86,11 @@ class Assignment(msgspec.Struct, frozen=True):
     modules: dict[str, Own] | UnsetType = UNSET
 
     @property
+    def resolved(self) -> tuple[Layer, ...]:
+        """The stack that the deployments give the device, whether it is applied or not; empty if no base targets it."""
+        return self.stack if self.status is AssignmentStatus.MANAGED else self.wanted
+
+    @property
     def agent_version(self) -> int:
         """The `$version` of the `$edgeAgent` twin, which an answer for this configuration must name."""
         return self.versions.get(AGENT, 0)
@@ -290,7 +295,7 @@ class Assignments:
 
     def by_hand(self, assignment: Assignment, content: JsonObject) -> Assignment:
         """The assignment that follows when the modules of a content are set by hand, with a `reason` if it is over a limit."""
-        stack = assignment.stack if assignment.status is AssignmentStatus.MANAGED else assignment.wanted
+        stack = assignment.resolved
         had = self.configurations[assignment.configuration].sections
         base = {module: {DESIRED: msgspec.json.decode(section)} for module, section in had.items()}
         sections = merge_contents(base, [content])

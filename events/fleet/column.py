@@ -24,6 +24,10 @@ _PAGE_BITS = 10
 _PAGE_MASK = (1 << _PAGE_BITS) - 1
 # Up to this number a loop over ordinals is faster than the set-up of numpy arrays.
 _FEW = 64
+# Up to this number the same holds of noted values, which take more steps together.
+_FEW_NOTED = 400
+# Up to this number of ordinals for each value, moving them one by one is faster than making a set of them.
+_FEW_EACH = 16
 
 _Numbers = npt.NDArray[np.uint32]
 
@@ -150,8 +154,7 @@ class Column:
     def settle(self) -> None:
         """Apply the noted values."""
         noted, self.noted = self.noted, {}
-        # Together they cost two sets for each value, one by one a set for each ordinal.
-        if len(noted) > max(_FEW, 2 * len(self.numbers)):
+        if len(noted) > _FEW_NOTED:
             self._put_many(noted)
             return
         for ordinal, value in noted.items():
@@ -167,18 +170,26 @@ class Column:
         changed = _bitmap(ordinals)
         for kind in self.kinds:
             self.kinds[kind] -= changed
-        left = list(_groups(old, ordinals))
-        for number, group in left:
-            self.members[number] -= group
-            self._touched.add(self.keys[number])
-        for number, group in _groups(new, ordinals):
-            key = self.keys[number]
-            self.members[number] |= group
-            of_kind = self._of_kind(key[0])
-            of_kind |= group
-            self._touched.add(key)
-        for number, _ in left:
-            if not self.members[number]:
+        left, joined = np.unique(old[old != 0]).tolist(), np.unique(new).tolist()
+        members = self.members
+        if len(ordinals) < _FEW_EACH * len(joined):
+            for ordinal, before, after in zip(ordinals.tolist(), old.tolist(), new.tolist(), strict=True):
+                members[before].discard(ordinal)
+                members[after].add(ordinal)
+        else:
+            for number, group in _groups(old, ordinals):
+                members[number] -= group
+            for number, group in _groups(new, ordinals):
+                members[number] |= group
+        joined_by_kind: dict[str, list[int]] = {}
+        for number in joined:
+            joined_by_kind.setdefault(self.keys[number][0], []).append(number)
+        for kind, numbers in joined_by_kind.items():
+            of_kind = self._of_kind(kind)
+            of_kind |= changed if len(joined_by_kind) == 1 else _bitmap(ordinals[np.isin(new, numbers)])
+        self._touched.update(self.keys[number] for number in (*left, *joined))
+        for number in left:
+            if not members[number]:
                 self._release(number)
         self.present |= changed
         self.changed |= changed

@@ -46,6 +46,13 @@ class AppliedChanges(msgspec.Struct, eq=False):
     retried: list[BitMap] = []
     restoring: set[str] = set()
 
+    def before(self, name: str, by_id: Mapping[str, Deployment]) -> Deployment:
+        """A deployment of the last resolution as it was then; `by_id` are the present ones."""
+        change = self.deployments.get(name)
+        deployment = by_id[name] if change is None else change.before
+        assert deployment is not None
+        return deployment
+
 
 Planned = dict[tuple[int, bytes], tuple[Assignment, BitMap]]
 """The planned moves of devices, by the number of the old assignment and the bytes of the new one."""

@@ -77,7 +77,7 @@ class LogAt:
         """Raise `PastIsFixed`: nothing is appended in the past."""
         raise PastIsFixed
 
-    begin_append = append
+    prepare_append = append
 
     def load(self, subjects: Sequence[str], *, fleet: bool = False) -> list[Stored]:
         """Snapshots of subjects as they were, and heads as their documents give them."""

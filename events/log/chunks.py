@@ -17,15 +17,12 @@ _EVENTS_FEW = 4
 
 
 class Piece(msgspec.Struct, frozen=True):
-    """A chunk before it is appended: events of one stream, their indices in the batch, and their encoded data."""
+    """A chunk before it is appended: events of one stream, their indices in the batch, their encoded data, and its bytes."""
 
     stream: int
     indices: tuple[int, ...]
     data: tuple[bytes, ...]
-
-
-def _documents_size(proposed: Proposed) -> int:
-    return sum([len(document) for _, document in proposed.snapshots if document is not None])
+    size: int
 
 
 def _encoded_together(batch: Sequence[Proposed], start: int) -> tuple[list[bytes], int]:
@@ -34,11 +31,16 @@ def _encoded_together(batch: Sequence[Proposed], start: int) -> tuple[list[bytes
     Raises:
         EventTooLarge: that is over the limit of a chunk.
     """
-    data, size, end = list[bytes](), 0, start
-    while end == start or (end < len(batch) and batch[end].follows):
-        data.append(canonical.encode(batch[end].event))
-        size += _OVERHEAD_BYTES + len(data[-1]) + _documents_size(batch[end])
-        end += 1
+    data, size, count = list[bytes](), 0, len(batch)
+    for index in range(start, count):
+        proposed = batch[index]
+        if data and not proposed.follows:
+            break
+        encoded = canonical.encode(proposed.event)
+        data.append(encoded)
+        size += _OVERHEAD_BYTES + len(encoded)
+        for _, document in proposed.snapshots:
+            size += 0 if document is None else len(document)
     if size > CHUNK_BYTES_MAX:
         raise EventTooLarge(batch[start].subject, size, CHUNK_BYTES_MAX)
     return data, size
@@ -53,11 +55,12 @@ def check_size(events: Sequence[Proposed]) -> None:
     # Manifests, the sets of a rollout and the deployments of a group reach 1 MiB; so does the twin of a device, whose empty
     # texts, objects and arrays count nothing against its limits (contract/hub.md §6). To encode every event of a small device
     # a second time would find nothing.
-    if events and not (
-        len(events) <= _EVENTS_FEW
-        and all(type(proposed.event) in _OF_TWINS for proposed in events)
-        and sum(map(_documents_size, events)) <= _TWIN_BYTES_FEW
-    ):
+    size = 0 if len(events) <= _EVENTS_FEW else CHUNK_BYTES_MAX
+    for proposed in events:
+        size += 0 if type(proposed.event) in _OF_TWINS else CHUNK_BYTES_MAX
+        for _, document in proposed.snapshots:
+            size += 0 if document is None else len(document)
+    if size > _TWIN_BYTES_FEW:
         _encoded_together(events, 0)
 
 
@@ -70,7 +73,7 @@ class _OpenPiece:
         self.indices, self.data, self.size = list[int](), list[bytes](), 0
 
     def closed(self, stream: int) -> Piece:
-        return Piece(stream, tuple(self.indices), tuple(self.data))
+        return Piece(stream, tuple(self.indices), tuple(self.data), self.size)
 
 
 def split(batch: Sequence[Proposed], *, partitions: int) -> Iterator[Piece]:
@@ -99,3 +102,18 @@ def split(batch: Sequence[Proposed], *, partitions: int) -> Iterator[Piece]:
         start = end
     for stream, piece in open_pieces.items():
         yield piece.closed(stream)
+
+
+def in_groups(pieces: Sequence[Piece]) -> Iterator[range]:
+    """The numbers of consecutive pieces that together are no larger than a chunk may be, in events and in bytes."""
+    # For transactions. A server that syncs its append-only file after each event loop (`appendfsync always`) reads 16 KiB of a
+    # client in a loop, so that a batch of 512 commands costs it 13 syncs; as a transaction it costs one for each group. And a
+    # group keeps other clients waiting no longer than a chunk may.
+    start, events, size = 0, 0, 0
+    for number, piece in enumerate(pieces):
+        events, size = events + len(piece.data), size + piece.size
+        if number > start and (events > CHUNK_EVENTS_MAX or size > CHUNK_BYTES_MAX):
+            yield range(start, number)
+            start, events, size = number, len(piece.data), piece.size
+    if pieces:
+        yield range(start, len(pieces))

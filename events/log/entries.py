@@ -132,5 +132,5 @@ def _range(client: Client, stream_key: str, start: str, limit: int) -> list[tupl
         entries = entries_of(client.xrange(stream_key, min=start, count=limit))
         return [(entry_id, [word for field in fields.items() for word in field]) for entry_id, fields in entries]
     # Not by `xrange`, which makes a dictionary of each entry. Events are decoded without one, in 60 % of the time.
-    (answer,) = Exchange(client, [("XRANGE", stream_key, start, "+", "COUNT", limit)]).answers()
+    (answer,) = Exchange(client, [[("XRANGE", stream_key, start, "+", "COUNT", limit)]]).answers()
     return cast("list[tuple[bytes, list[bytes]]]", answer)

@@ -142,6 +142,10 @@ def streams_to_wake(chunks: Iterable[Chunk]) -> frozenset[int]:
     return frozenset(chunk.stream for chunk in chunks if isinstance(chunk, Written) and (chunk.woke or chunk.repeated))
 
 
+PreparedAppend = Callable[[], Callable[[], tuple[Chunk, ...]]]
+"""Sends a batch, the same each time; the function that it returns waits for the answers, and must be called once."""
+
+
 class Log(Protocol):
     """Append-only streams: one per partition and one for the fleet."""
 
@@ -175,7 +179,7 @@ class Log(Protocol):
         """
         ...
 
-    def begin_append(
+    def prepare_append(
         self,
         batch: Sequence[Proposed],
         *,
@@ -184,14 +188,18 @@ class Log(Protocol):
         at: int,
         cause: str = "",
         fence: int | None = None,
-    ) -> Callable[[], tuple[Chunk, ...]]:
-        """As `append`, without waiting for the answers: the function that it returns does, and must be called once.
+    ) -> PreparedAppend:
+        """As `append`, in three steps: encode the batch, send it, wait for the answers.
 
         Raises:
-            LogUnavailable, EventTooLarge, Fenced: as `append`; the returned function raises them too.
+            EventTooLarge: as `append`; the other errors come from the later steps.
         """
-        chunks = self.append(batch, command_id=command_id, by=by, at=at, cause=cause, fence=fence)
-        return lambda: chunks
+
+        def send() -> Callable[[], tuple[Chunk, ...]]:
+            chunks = self.append(batch, command_id=command_id, by=by, at=at, cause=cause, fence=fence)
+            return lambda: chunks
+
+        return send
 
     def load(self, subjects: Sequence[str], *, fleet: bool = False) -> list[Stored]:
         """Heads and snapshots of devices and modules, or of subjects of the fleet's stream; `Stored()` for an unknown one."""

@@ -1,4 +1,4 @@
-"""Follows the fleet's stream of a log for the ranks of its deployments."""
+"""Follows the fleet's stream of a log for the ranks of its deployments, and for the subjects of its waivers."""
 
 import threading
 from collections.abc import Iterable
@@ -8,6 +8,7 @@ from events.log.errors import LogError, LogUnavailable
 from events.log.keys import FLEET
 from events.log.port import Event, Log
 from events.log.ranked_deployments import RankedDeployments, is_deployment
+from events.readiness.state import WAIVER
 
 _BATCH = 1000
 _EVENTS_MAX = 10_000
@@ -34,6 +35,8 @@ class RankFollower:
         self._last: Envelope[Event] | None = None
         """The event up to which documents were read; `None` if it cannot be read."""
         self._ranked = RankedDeployments({})
+        self._waivers = set[str]()
+        """The subjects of waivers, withdrawn ones included."""
 
     def current(self) -> RankedDeployments:
         """The ranks at the head of the log.
@@ -42,32 +45,47 @@ class RankFollower:
             LogUnavailable: Redis did not answer.
         """
         with self._lock:
-            # The head is read before the documents, so that what is written meanwhile is read again the next time.
-            head = self._log.head(FLEET)
-            try:
-                names, last = self._news(head)
-            except LogUnavailable:
-                raise
-            except LogError:
-                # The documents can be read without the events, which may be lost, unreadable, or in an archive that is away.
-                names, last = None, None
-            if names is None:
-                self._ranked = read_ranked(self._log)
-            elif names:
-                self._ranked = self._ranked.after(_documents(self._log, names))
-            self._last = last
+            self._follow()
             return self._ranked
 
+    def waivers(self) -> set[str]:
+        """The subjects of waivers at the head of the log; those of withdrawn waivers can be among them.
+
+        Raises:
+            LogUnavailable: Redis did not answer.
+        """
+        with self._lock:
+            self._follow()
+            return self._waivers
+
+    def _follow(self) -> None:
+        # The head is read before the documents, so that what is written meanwhile is read again the next time.
+        head = self._log.head(FLEET)
+        try:
+            subjects, last = self._news(head)
+        except LogUnavailable:
+            raise
+        except LogError:
+            # The documents can be read without the events, which may be lost, unreadable, or in an archive that is away.
+            subjects, last = None, None
+        ranked, waivers = self._ranked, self._waivers
+        if subjects is None:
+            subjects, ranked, waivers = set(self._log.subjects(FLEET)), RankedDeployments({}), set()
+        if documents := list(_documents(self._log, subjects)):
+            ranked = ranked.after(documents)
+        self._waivers = waivers | {subject for subject in subjects if subject.startswith(WAIVER)}
+        self._ranked, self._last = ranked, last
+
     def _news(self, head: int) -> tuple[set[str] | None, Envelope[Event] | None]:
-        """The deployments that events up to a head are about, `None` if all have to be read; and the event at the head."""
-        last, names = self._last, set[str]()
+        """The subjects that events up to a head are about, `None` if all have to be read; and the event at the head."""
+        last, subjects = self._last, set[str]()
         if last is not None and 0 <= head - last.position <= _EVENTS_MAX:
             news = self._log.read(FLEET, after=last.position - 1, limit=min(_BATCH, head - last.position + 1))
             # After a failover that lost the end of the log, other events have its positions.
             while news and (news[0].position > last.position or news[0] == last):
-                names.update(each.subject for each in news if each != last and is_deployment(each.subject))
+                subjects.update(each.subject for each in news if each != last)
                 if news[-1].position == head:
-                    return names, news[-1]
+                    return subjects, news[-1]
                 news = self._log.read(FLEET, after=news[-1].position, limit=min(_BATCH, head - news[-1].position))
         newest = self._log.read(FLEET, after=max(0, head - 1), limit=1)
         return None, newest[-1] if newest else None

@@ -12,7 +12,7 @@ from redis.exceptions import NoScriptError
 from typing_extensions import override
 
 from events.envelope import Envelope, Principal
-from events.log.chunks import Piece, split
+from events.log.chunks import Piece, in_groups, split
 from events.log.claims import WOKEN_MS
 from events.log.codec import decode_entry, type_of
 from events.log.connect import Client, Entries, answering, position_of
@@ -21,11 +21,24 @@ from events.log.errors import Fenced, LogLostItsTail, UnreadableEvent
 from events.log.exchange import Command, Exchange
 from events.log.failpoints import FailPoint, reached
 from events.log.keys import FLEET, device_of, key, name, partition_of
-from events.log.port import Chunk, Conflicted, Event, Head, Log, Proposed, Stored, Written, streams_to_wake
+from events.log.port import (
+    Chunk,
+    Conflicted,
+    Event,
+    Head,
+    Log,
+    PreparedAppend,
+    Proposed,
+    Stored,
+    Written,
+    streams_to_wake,
+)
 from events.log.rank_follower import RankFollower
 from events.log.ranked_deployments import RankedDeployments
 from events.log.raw import RawStreams
+from events.log.stream_signals import StreamSignals
 from events.log.subject_record import decode_document, decode_record, encode_document, has_document
+from events.readiness.state import WAIVER
 from events.redis_cluster import hash_fields
 
 COMMANDS_REMEMBERED_MS = 24 * 3600 * 1000
@@ -48,10 +61,10 @@ class _ScriptText:
 
 _APPEND = _ScriptText("append.lua")
 _KEYS = ("log", "subjects", "meta", "wake", "commands", "commands:times")
-_POLL_SECONDS = 0.02
-"""Between two reads of the streams of a cluster; a round over 17 streams on three nodes takes 1 to 2 ms."""
-_IN_FLIGHT = 32
-"""Chunks of a batch that are sent in one pipeline, which holds their arguments in memory: at most 32 MiB."""
+_POLL_SECONDS = 0.1
+"""How long a reader of a cluster's streams relies on signals: a Redis user without the permission to publish sends none."""
+_GROUPS_IN_FLIGHT = 32
+"""Groups of chunks that are sent in one pipeline: at most 32 MiB."""
 
 
 class RedisLog(Log):
@@ -60,6 +73,8 @@ class RedisLog(Log):
     def __init__(self, client: Client, *, partitions: int, epoch: str) -> None:
         self.client, self.partitions, self.epoch = client, partitions, epoch
         self._streams, self._ranks = RawStreams(client), RankFollower(self)
+        # Of `follow` on a cluster: the subscription to the signals of all streams.
+        self._signals = StreamSignals(client) if isinstance(client, RedisCluster) else None
 
     # -- writing
 
@@ -74,10 +89,10 @@ class RedisLog(Log):
         cause: str = "",
         fence: int | None = None,
     ) -> tuple[Chunk, ...]:
-        return self.begin_append(batch, command_id=command_id, by=by, at=at, cause=cause, fence=fence)()
+        return self.prepare_append(batch, command_id=command_id, by=by, at=at, cause=cause, fence=fence)()()
 
     @override
-    def begin_append(
+    def prepare_append(
         self,
         batch: Sequence[Proposed],
         *,
@@ -86,43 +101,51 @@ class RedisLog(Log):
         at: int,
         cause: str = "",
         fence: int | None = None,
-    ) -> Callable[[], tuple[Chunk, ...]]:
+    ) -> PreparedAppend:
         # A list: an event that is too large is an error before the first chunk is sent, and leaves no trace in the log.
         pieces = list(split(batch, partitions=self.partitions))
         calls = [
             _call(piece, batch, f"{command_id}:{number}", at=at, by=by, cause=cause, fence=fence)
             for number, piece in enumerate(pieces)
         ]
-        # Killed before the script, nothing is written. Killed after it, the events are in the log with the wake flag
-        # set, and no turn: the reconciler sees the partition's lag (tests/workers/test_faults.py kills at both points).
-        reached(FailPoint.APPEND_BEFORE_SCRIPT)
-        with answering():
-            first_answers = self._begin(calls[:_IN_FLIGHT])
+        groups = [calls[numbers.start : numbers.stop] for numbers in in_groups(pieces)]
+        # What is sent at once is in memory at once, with the arguments of all its calls.
+        parts = [groups[start : start + _GROUPS_IN_FLIGHT] for start in range(0, len(groups), _GROUPS_IN_FLIGHT)] or [
+            []
+        ]
 
-        def chunks() -> tuple[Chunk, ...]:
+        def send() -> Callable[[], tuple[Chunk, ...]]:
+            # Killed before the script, nothing is written. Killed after it, the events are in the log with the wake flag
+            # set, and no turn: the reconciler sees the partition's lag (tests/workers/test_faults.py kills at both points).
+            reached(FailPoint.APPEND_BEFORE_SCRIPT)
             with answering():
-                answers = self._finish(first_answers, calls[:_IN_FLIGHT], _APPEND)
-                for start in range(_IN_FLIGHT, len(calls), _IN_FLIGHT):
-                    later = calls[start : start + _IN_FLIGHT]
-                    answers += self._finish(self._begin(later), later, _APPEND)
-            reached(FailPoint.APPEND_AFTER_SCRIPT)
-            return _chunks(pieces, answers)
+                first_answers = self._begin(parts[0])
 
-        return chunks
+            def chunks() -> tuple[Chunk, ...]:
+                with answering():
+                    answers = self._finish(first_answers, parts[0])
+                    for part in parts[1:]:
+                        answers += self._finish(self._begin(part), part)
+                reached(FailPoint.APPEND_AFTER_SCRIPT)
+                return _chunks(pieces, answers)
 
-    def _begin(self, calls: Sequence[Command]) -> Callable[[], list[Any]]:
+            return chunks
+
+        return send
+
+    def _begin(self, groups: Sequence[Sequence[Command]]) -> Callable[[], list[Any]]:
         if isinstance(self.client, RedisCluster):
             cluster: Any = self.client
-            return lambda: [cluster.execute_command(*call) for call in calls]
-        return Exchange(self.client, calls).answers
+            return lambda: [cluster.execute_command(*call) for calls in groups for call in calls]
+        return Exchange(self.client, groups).answers
 
-    def _finish(self, answers: Callable[[], list[Any]], calls: Sequence[Command], script: _ScriptText) -> list[Any]:
+    def _finish(self, answers: Callable[[], list[Any]], groups: Sequence[Sequence[Command]]) -> list[Any]:
         try:
             return answers()
         except NoScriptError:
             # A new server has no script, and one that restarts loses its scripts. EVAL, not SCRIPT LOAD, which on a cluster needs
             # every master to be there. Chunks of this batch that are in the log answer as repeated.
-            return self._begin([script.with_text(call) for call in calls])()
+            return self._begin([[_APPEND.with_text(call) for call in calls] for calls in groups])()
 
     # -- heads and snapshots
 
@@ -142,7 +165,7 @@ class RedisLog(Log):
         return stored
 
     def _hmget(self, reads: Sequence[tuple[int, Sequence[str]]]) -> list[list[bytes | None]]:
-        return self._begin([("HMGET", key(stream, "subjects"), *names) for stream, names in reads])() if reads else []
+        return self._begin([[("HMGET", key(stream, "subjects"), *names)] for stream, names in reads])() if reads else []
 
     @override
     def remembered(self, stream: int, command_ids: Sequence[str]) -> list[int]:
@@ -164,6 +187,12 @@ class RedisLog(Log):
     @override
     def subjects(self, stream: int, *, prefix: str = "") -> Iterable[str]:
         """Every subject of a stream that has a snapshot and starts with `prefix`."""
+        if (stream, prefix) == (FLEET, WAIVER):
+            # Each creation of a deployment reads the waivers: a scan would read the subjects of all other deployments.
+            waivers = sorted(self._ranks.waivers())
+            stored = self.load(waivers, fleet=True) if waivers else ()
+            yield from (name for name, each in zip(waivers, stored, strict=True) if each.snapshot is not None)
+            return
         match = f"{prefix}*" if prefix else None
         with answering():
             for field, record in hash_fields(self.client, key(stream, "subjects"), match=match):
@@ -191,9 +220,8 @@ class RedisLog(Log):
     def heads(self) -> Mapping[int, int]:
         streams = (FLEET, *range(self.partitions))
         with answering():
-            if isinstance(self.client, RedisCluster):
-                return {stream: self.head(stream) for stream in streams}
-            pipe = self.client.pipeline(transaction=False)
+            # Not a transaction, so that a cluster can answer too.
+            pipe: Any = self.client.pipeline(transaction=False)
             for stream in streams:
                 pipe.hget(key(stream, "meta"), "position")
             return {stream: int(head or 0) for stream, head in zip(streams, pipe.execute(), strict=True)}
@@ -224,15 +252,16 @@ class RedisLog(Log):
         """The next events of streams, each after a position, as soon as one of them has any; at most `limit` of each.
 
         Waits at most `milliseconds`. A stream whose next event is in the archive, missing or unreadable has `None`: `read` says
-        what is there. One round trip, except on a cluster, whose streams are read every `_POLL_SECONDS`.
+        what is there. One round trip, except on a cluster, whose streams are read at once, and again after each signal that one
+        of them has grown. `stop_following` ends the subscription to the signals.
 
         Raises:
             LogUnavailable: Redis did not answer.
         """
         ids = {key(stream, "log"): f"{position}-0" for stream, position in after.items()}
         with answering():
-            if isinstance(self.client, RedisCluster):
-                answer = _polled(self.client, ids, limit=limit, milliseconds=milliseconds)
+            if self._signals is not None:
+                answer = self._polled(self._signals, ids, limit=limit, milliseconds=milliseconds)
             else:
                 answer = cast("Any", self.client.xread(cast("Any", ids), count=limit, block=milliseconds or None))
         entries_by_key = dict(answer)
@@ -241,6 +270,32 @@ class RedisLog(Log):
             if entries := entries_by_key.get(key(stream, "log").encode()):
                 following[stream] = _following(name(stream), position, entries)
         return following
+
+    def _polled(self, signals: StreamSignals, ids: Mapping[str, str], *, limit: int, milliseconds: int) -> list[Any]:
+        """XREAD on a cluster, which rejects a command over the streams of several slots: one command per stream, by node."""
+        # Not XREAD: redis-py asks the server for the keys of each, in a round trip of its own.
+        until, streams = time.monotonic() + milliseconds / 1000, {stream_key.encode() for stream_key in ids}
+        try:
+            while True:
+                if milliseconds:
+                    signals.forget()
+                pipe: Any = self.client.pipeline(transaction=False)
+                for stream_key, entry_id in ids.items():
+                    pipe.xrange(stream_key, min=f"({entry_id}", count=limit)
+                entries = zip(ids, pipe.execute(), strict=True)
+                answer = [(stream_key.encode(), of_stream) for stream_key, of_stream in entries if of_stream]
+                left = until - time.monotonic()
+                if answer or left <= 0:
+                    return answer
+                signals.wait(streams, min(left, _POLL_SECONDS))
+        except BaseException:
+            signals.close()
+            raise
+
+    def stop_following(self) -> None:
+        """End the subscription of `follow` on a cluster; without effect if there is none."""
+        if self._signals is not None:
+            self._signals.close()
 
     @override
     def position_at(self, stream: int, at: int) -> int:
@@ -269,19 +324,6 @@ class RedisLog(Log):
                 return entries[0]
             position = entries[0].position + 1
         return None
-
-
-def _polled(client: RedisCluster, ids: Mapping[str, str], *, limit: int, milliseconds: int) -> list[Any]:
-    """XREAD on a cluster, which rejects a command over the streams of several slots: one command per stream, by node."""
-    until = time.monotonic() + milliseconds / 1000
-    while True:
-        pipe: Any = client.pipeline(transaction=False)  # type: ignore[no-untyped-call]
-        for stream_key, entry_id in ids.items():
-            pipe.xread({stream_key: entry_id}, count=limit)
-        answer = [pair for pairs in pipe.execute() for pair in dict(pairs or ()).items()]
-        if answer or time.monotonic() >= until:
-            return answer
-        time.sleep(min(_POLL_SECONDS, max(0.0, until - time.monotonic())))
 
 
 def _following(stream: str, after: int, entries: Entries) -> list[Envelope[Event]] | None:

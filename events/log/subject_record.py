@@ -16,13 +16,19 @@ from events.log.document_compression import compressed, decompressed
 from events.log.keys import FLEET
 from events.log.port import Head, Stored, with_time
 
+COMPRESSED_FROM_BYTES = 384
+"""Smaller documents of devices and modules are stored as they are.
+
+To compress one takes 5 to 9 µs, a quarter of what a producer needs for a changed tag, and saves at most 300 bytes.
+"""
+
 _RECORD = re.compile(rb"(\d+):(\d+)(?::(\d*)(.+))?", re.DOTALL)
 
 
 def encode_document(stream: int, document: bytes) -> bytes:
     """A document as it is stored in a stream's hash, without head and time."""
     # The fleet has few documents, all of which are read at once, so they stay readable in Redis.
-    return document if stream == FLEET else compressed(document)
+    return document if stream == FLEET or len(document) < COMPRESSED_FROM_BYTES else compressed(document)
 
 
 def encode_record(stream: int, head: Head, document: bytes | None) -> bytes:

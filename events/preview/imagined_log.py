@@ -1,7 +1,7 @@
 """A log that keeps appended events in memory, so that later commands are decided as if they were written; and these events."""
 
 import hashlib
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import msgspec
 
@@ -10,7 +10,7 @@ from events.envelope import Envelope, Principal
 from events.log.chunks import split
 from events.log.codec import decode_entry, type_of
 from events.log.keys import FLEET, device_of, name, partition_of
-from events.log.port import Chunk, Event, Head, Log, Proposed, Stored, Written, stream_of, with_time
+from events.log.port import Chunk, Event, Head, Log, PreparedAppend, Proposed, Stored, Written, stream_of, with_time
 from events.log.ranked_deployments import RankedDeployments, is_deployment
 
 NEW_SECRET = "new-"  # noqa: S105 - what a reference to a secret that is not stored begins with
@@ -41,14 +41,14 @@ class ImaginedLog:
         self.proposed += batch
         return tuple(chunks)
 
-    def begin_append(self, batch: Sequence[Proposed], *, at: int, **_: object) -> Callable[[], tuple[Chunk, ...]]:
-        """As `append`; the returned function returns its chunks.
+    def prepare_append(self, batch: Sequence[Proposed], *, at: int, **_: object) -> PreparedAppend:
+        """As `append`, in the steps of `Log.prepare_append`; all is done in the first.
 
         Raises:
             EventTooLarge: as `Log.append`.
         """
         chunks = self.append(batch, at=at)
-        return lambda: chunks
+        return lambda: lambda: chunks
 
     def _take(self, stream: int, proposed: Proposed, at: int) -> None:
         (stored,) = self.load([proposed.subject], fleet=stream == FLEET)

@@ -151,7 +151,7 @@ class PartitionCache:
             unindexed = frozenset(path for path in paths if not _is_indexed(checkpoint, path))
             index, ordinals = hashes.get("index", {}), hashes.get("ordinals", {})
             if columns := reads.columns - unindexed:
-                names_of_fields = self._projections.field_names(number, "index")
+                (names_of_fields,) = self._projections.field_names([number], "index")
                 fields = [field for field in names_of_fields if _is_of(tuple(msgspec.json.decode(field)[0]), columns)]
                 index = {**index, **read_fields(self._projections, number, "index", fields)}
             if unindexed and not reads.every_id:

@@ -6,7 +6,7 @@ from collections.abc import Set as AbstractSet
 from typing import TypeVar
 
 from events.log.errors import Fenced, LogUnavailable
-from events.log.port import Chunk, Conflicted, streams_to_wake
+from events.log.port import Chunk, Conflicted, PreparedAppend, streams_to_wake
 from events.producer.errors import Sent
 
 T = TypeVar("T")
@@ -21,17 +21,12 @@ Pending = tuple[int, Sent]
 class AppendInFlight:
     """A batch of events that a producer has decided; `begin` sends it, and `chunks` waits for the answer."""
 
-    def __init__(
-        self,
-        send: Callable[[], Callable[[], tuple[Chunk, ...]]],
-        authors: Sequence[Pending],
-        subjects: AbstractSet[str],
-    ) -> None:
-        """`send` begins the append; the same batch every time. `authors` has the command of each event.
+    def __init__(self, send: PreparedAppend, authors: Sequence[Pending], subjects: AbstractSet[str]) -> None:
+        """`authors` has the command of each event.
 
         `subjects` are what the commands were decided on and may change.
         """
-        self._send, self._is_settled = send, False
+        self._send, self.is_settled = send, False
         self._answers: Callable[[], tuple[Chunk, ...]] | None = None
         self.authors, self.subjects = authors, subjects
         self.commands = dict(authors)
@@ -51,17 +46,15 @@ class AppendInFlight:
             LogUnavailable: Redis did not answer in several attempts.
             Fenced: as `Log.append`.
         """
-        self._is_settled = True
+        self.is_settled = True
         return until_answered(self._answer, attempts=attempts, pause=pause)
 
     def _answer(self) -> tuple[Chunk, ...]:
         answers, self._answers = self._answers or self._send(), None
         return answers()
 
-    def wakes_unless_settled(self) -> frozenset[int]:
-        """The streams to wake, if nobody has waited for the answer and Redis answers; after an error that ends the work."""
-        if self._is_settled:
-            return frozenset()
+    def streams_to_wake_after_error(self) -> frozenset[int]:
+        """The streams to wake, if Redis answers; for a batch of which nobody waits for the answer, after an error."""
         try:
             return streams_to_wake(self.chunks(attempts=1, pause=lambda _: None))
         except Fenced as fenced:

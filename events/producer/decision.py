@@ -153,7 +153,7 @@ def check(command: Command) -> None:
     decider = BY_COMMAND[type(command)]
     # Commands of devices have no members of our own types, and their own rules check every text.
     of_fleet = decider.is_of_fleet
-    members = {name: getattr(command, name) for name in command.__struct_fields__}
+    members = msgspec.structs.asdict(command)
     try:
         read = msgspec.convert(
             {name: _taken_apart(value) for name, value in members.items()} if of_fleet else members, type(command)

@@ -9,6 +9,8 @@ from typing_extensions import override
 from events.log.concepts import decode_of_device, decode_of_fleet
 from events.log.port import Head, Log, Proposed, Stored
 
+_UNKNOWN = Stored()
+
 
 class LoadedDocuments(Mapping[str, Any]):
     """Loaded documents by subject, of the fleet or of devices; `None` for a subject without one."""
@@ -36,7 +38,7 @@ class LoadedDocuments(Mapping[str, Any]):
 
     def stored(self, subject: str) -> Stored:
         """What the log has of a subject; `Stored()` if it was not loaded."""
-        return self._stored.get(subject, Stored())
+        return self._stored.get(subject, _UNKNOWN)
 
     def over(self) -> "LoadedDocuments":
         """A copy to `put` changes into; this one does not change."""

@@ -324,14 +324,14 @@ class Producer:
         """
         progress = _Progress(documents)
         commands, pending = iter(commands), list[Pending]()
+        batch_commands = min(self._batch_commands, _COMMANDS_IN_FLIGHT)
         append: AppendInFlight | None = None
+        following: AppendInFlight | None = None
         self.readiness = {}
         try:
             while True:
                 if all(map(_is_of_device, pending)):
-                    pending += self._next(
-                        commands, min(self._batch_commands, _COMMANDS_IN_FLIGHT) - len(pending), progress
-                    )
+                    pending += self._next(commands, batch_commands - len(pending), progress)
                 if not pending:
                     if append is None:
                         return progress.written, progress.refused
@@ -347,7 +347,8 @@ class Producer:
                 if append is not None and not overlaps:
                     pending, append = self._settled(append, progress) + pending, None
                     continue
-                now, later, subjects = _one_each(pending, in_flight)
+                now, later, subjects = _one_each(pending[:batch_commands], in_flight)
+                later += pending[batch_commands:]
                 state = self._loaded(partial(load, self._log, [command for _, command in now]))
                 if append is not None and not in_flight.isdisjoint(state[False]):
                     # A parent of a device is in flight, which only the device's document or its command's scope names.
@@ -361,15 +362,21 @@ class Producer:
                     append.begin()
                 progress.is_contended = False
                 proposed, authors = self._decide(missing, state, progress)
-                again = [] if append is None else self._settled(append, progress)
-                append = self._decided(proposed, authors, subjects, cause) if proposed else None
+                following = self._decided(proposed, authors, subjects, cause) if proposed else None
+                again = []
+                if append is not None:
+                    later += self._next(commands, batch_commands - len(later), progress)
+                    again = self._settled(append, progress)
+                append, following = following, None
                 if append is not None and not overlaps:
                     again, append = self._settled(append, progress), None
                 pending = again + later
         except BaseException:
-            # What was decided before the error is written, as if it had been written before the next commands were read.
-            if append is not None:
-                self._wake(append.wakes_unless_settled())
+            # What was decided before the error is written, as if it had been written before the next commands were read. Not so
+            # after a batch that could not be written.
+            left = [decided for decided in (append, following) if decided is not None]
+            for decided in () if any(decided.is_settled for decided in left) else left:
+                self._wake(decided.streams_to_wake_after_error())
             raise
 
     def _next(self, commands: Iterator[Pending], limit: int, progress: "_Progress") -> list[Pending]:
@@ -435,13 +442,10 @@ class Producer:
         self._before_append(proposed)
         # One id for all attempts: after a lost answer the log recognises the chunks that it has, and writes nothing twice.
         command_id = self._ids()
-        return AppendInFlight(
-            lambda: self._log.begin_append(
-                proposed, command_id=command_id, by=self._by, at=self._clock(), cause=cause, fence=self._fence
-            ),
-            authors,
-            subjects,
+        send = self._log.prepare_append(
+            proposed, command_id=command_id, by=self._by, at=self._clock(), cause=cause, fence=self._fence
         )
+        return AppendInFlight(send, authors, subjects)
 
     def _settled(self, append: AppendInFlight, progress: "_Progress") -> list[Pending]:
         """Wait for an append, and wake the workers. Returns the commands that have to be decided again.

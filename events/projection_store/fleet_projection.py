@@ -100,12 +100,13 @@ class FleetProjection:
             module_patches = self._module_patches(number, device.assignment)
             # A commit in between can delete the configurations that the device had at the first read; then read both again.
             if module_patches is not None:
-                break
-        sections: dict[str, JsonObject] = msgspec.json.decode(device.configuration) if device.configuration else {}
-        own: JsonObject | None = msgspec.json.decode(device.own).get(DEVICE) if device.own else None
-        return Effective(
-            **msgspec.structs.asdict(device), sections=sections, own_section=own, module_patches=module_patches
-        )
+                return _effective_of(device, module_patches)
+
+    @staticmethod
+    def effective_from(device: StoredDevice) -> Effective | None:
+        """The effective configuration of a device that was read; `None` if that requires another read."""
+        is_complete = not device.assignment.module_parts and not device.lacks_its_cause
+        return _effective_of(device, {}) if is_complete else None
 
     def _module_patches(self, number: int, assignment: Assignment) -> dict[str, JsonObject] | None:
         """By module, what configurations of modules give; `None` if a configuration is not stored any more."""
@@ -123,11 +124,7 @@ class FleetProjection:
         """The devices in whose partition no configuration gives, or ever gave, anything to an own twin."""
         number_by_device = {device_id: partition_of(device_id, self._partitions) for device_id in device_ids}
         numbers = sorted(set(number_by_device.values()))
-        if len(numbers) == 1:
-            checkpoints = [self._projections.checkpoint(numbers[0])]
-        else:
-            checkpoints = [stored.checkpoint for stored in self._projections.read_each(numbers)]
-        pairs = zip(numbers, checkpoints, strict=True)
+        pairs = zip(numbers, self._projections.checkpoints(numbers), strict=True)
         have_own = {number for number, checkpoint in pairs if checkpoint.has_own is True}
         return frozenset(device_id for device_id, number in number_by_device.items() if number not in have_own)
 
@@ -332,6 +329,14 @@ class FleetProjection:
     def _deployment_reading(self, number: int, deployment_id: str) -> PartitionReading:
         (reading,) = self._deployment_reads.readings([number], deployment_id)
         return reading
+
+
+def _effective_of(device: StoredDevice, module_patches: dict[str, JsonObject]) -> Effective:
+    sections: dict[str, JsonObject] = msgspec.json.decode(device.configuration) if device.configuration else {}
+    own: JsonObject | None = msgspec.json.decode(device.own).get(DEVICE) if device.own else None
+    return Effective(
+        **msgspec.structs.asdict(device), sections=sections, own_section=own, module_patches=module_patches
+    )
 
 
 class FleetCounts(msgspec.Struct, frozen=True, eq=False):

@@ -21,7 +21,7 @@ from events.log.keys import FLEET, name
 from events.log.port import Log, Stored
 from events.projection_store.deployment_reads import DeploymentReads
 from events.projection_store.device_pages import device_ids
-from events.projection_store.port import ProjectionStore, read_fields
+from events.projection_store.port import Blocked, ProjectionStore, read_fields
 from events.projection_store.query_engine import QueryEngine
 from events.projection_store.query_index import indexes
 from events.query.condition import parse_condition
@@ -45,6 +45,7 @@ from events.rollout.sets import NO_DEVICES, FleetSet
 from events.rollout.state import RolloutDocument
 from events.stored_projection.not_applied import NOT_APPLIED
 from events.stored_projection.partition_reader import STATUS_ARRAYS, STATUS_HASHES, PartitionReading
+from events.stored_projection.stored_partition import Checkpoint
 from events.update.names import is_update
 
 SETTLE_SECONDS = 0.5
@@ -53,8 +54,23 @@ _POLL_SECONDS = 0.02
 CODES_READ_MAX = 1000
 """For how many failed devices the code is read when a rollout ends; further ones count as failed without a code."""
 
+States = Mapping[int, tuple[Checkpoint, Blocked | None]]
+"""By partition, its checkpoint, and where it is blocked, if it is."""
+
 _NO_HASHES = np.zeros(0, dtype=np.uint64)
 _HASHES = (*STATUS_HASHES, "already")
+
+
+def _vectors(states: States) -> dict[int, Vector]:
+    return {number: checkpoint.vector for number, (checkpoint, _) in states.items()}
+
+
+def _behind(vectors: Mapping[int, Vector], heads: Mapping[int, int]) -> set[int]:
+    return {number for number, vector in vectors.items() if not Vector(heads[number], heads[FLEET]).is_within(vector)}
+
+
+def _blocked(states: States) -> set[int]:
+    return {number for number, (_, blocked) in states.items() if blocked is not None}
 
 
 class FleetSnapshotReader:
@@ -69,7 +85,6 @@ class FleetSnapshotReader:
         # By rollout: its version, and the questions of its last plan.
         self._last_questions: dict[str, tuple[int, tuple[Question, ...]]] = {}
         self.lagging: tuple[str, ...] = ()
-        self._is_blocked = False
 
     def of_rollouts(self, rollouts: Mapping[str, RolloutDocument]) -> "FleetSnapshotReader":
         """A reader for these rollouts alone. Its cost follows their devices, not the number of other deployments."""
@@ -95,39 +110,46 @@ class FleetSnapshotReader:
         Raises:
             LogUnavailable: the projections cannot be read.
         """
-        states = self._projections.states(range(self._log.partitions))
-        # Not the vectors: a rebuild mends what was damaged at the same vector.
-        checkpoints = {number: reading.checkpoint for number, reading in self._readings.items()}
-        moved = [number for number, (checkpoint, _) in states.items() if checkpoint != checkpoints.get(number)]
-        if moved:
-            self._readings |= zip(moved, self._read(moved), strict=True)
-        behind = {
-            number
-            for number, reading in self._readings.items()
-            if not Vector(heads[number], heads[FLEET]).is_within(reading.vector)
-        }
-        blocked = {number for number, (_, block) in states.items() if block is not None}
-        self.lagging = tuple(name(number) for number in sorted(behind | blocked))
-        self._is_blocked = bool(blocked)
+        self._refresh(self._states(), heads)
         return not self.lagging
 
-    def _read(self, numbers: Sequence[int]) -> Iterable[PartitionReading]:
-        if self._deployment_ids:
-            return self._deployment_reads.readings(numbers, *self._deployment_ids, with_assignments=True)
-        return map(PartitionReading, self._projections.read_each(numbers, hashes=_HASHES, arrays=STATUS_ARRAYS))
-
     def settle(self, pause: Callable[[float], None]) -> None:
-        """Refresh until workers have applied the present log, for `SETTLE_SECONDS` at most.
+        """Refresh once workers have applied the present log, or after `SETTLE_SECONDS`.
 
         Raises:
             LogUnavailable: the projections cannot be read.
         """
         # The limit is needed: the log of a fleet that reports all the time is always a little ahead of its projections.
-        heads, waited = self.heads(), 0.0
+        heads, states, waited = self.heads(), self._states(), 0.0
         # A blocked partition waits for an operator, so that no wait makes the snapshot complete.
-        while not self.refresh(heads) and not self._is_blocked and waited < SETTLE_SECONDS:
+        while not _blocked(states) and _behind(_vectors(states), heads) and waited < SETTLE_SECONDS:
             pause(_POLL_SECONDS)
             waited += _POLL_SECONDS
+            states = self._states()
+        self._refresh(states, heads)
+
+    def _states(self) -> States:
+        return self._projections.states(range(self._log.partitions))
+
+    def _refresh(self, states: States, heads: Mapping[int, int]) -> None:
+        # Not the vectors: a rebuild mends what was damaged at the same vector.
+        checkpoints = {number: reading.checkpoint for number, reading in self._readings.items()}
+        # A blocked partition without a checkpoint has nothing to read, or is damaged; the others go on.
+        moved = [
+            number
+            for number, (checkpoint, blocked) in states.items()
+            if checkpoint != checkpoints.get(number) and not (blocked and checkpoint == Checkpoint())
+        ]
+        if moved:
+            self._readings |= zip(moved, self._read(moved), strict=True)
+        # As of what was read, which can be after the states.
+        vectors = {number: reading.vector for number, reading in self._readings.items()}
+        self.lagging = tuple(map(name, sorted(_behind(vectors, heads) | _blocked(states))))
+
+    def _read(self, numbers: Sequence[int]) -> Iterable[PartitionReading]:
+        if self._deployment_ids:
+            return self._deployment_reads.readings(numbers, *self._deployment_ids, with_assignments=True)
+        return map(PartitionReading, self._projections.read_each(numbers, hashes=_HASHES, arrays=STATUS_ARRAYS))
 
     def judged(self, name: str, document: RolloutDocument, now: int) -> Judgement:
         """What follows for a rollout at a time (milliseconds), as of the last refresh."""
@@ -187,12 +209,19 @@ class FleetSnapshotReader:
         """What a rollout is judged on, as of the last refresh."""
         readings = self._readings
         status = {number: reading.status(name) for number, reading in readings.items()}
-        not_applied = {number: reading.not_applied(name) for number, reading in readings.items()}
+        target = FleetSet.over(readings, lambda reading: reading.targeted(name) & reading.set("enabled"))
+        actual = FleetSet.over(status, lambda sets: sets.actual)
+        is_open_to_all = all(reading.is_open_to_all(name) for reading in readings.values())
+        # Mostly all admitted devices have the deployment, and no reason is needed.
+        without = (target if is_open_to_all else target & document.admitted) - actual
+        not_applied = {
+            number: readings[number].not_applied(name, devices) for number, devices in without.by_partition.items()
+        }
         return FleetSnapshot(
             tuple((reading.vector.partition, reading.vector.fleet) for _, reading in sorted(readings.items())),
             self.lagging,
-            FleetSet.over(readings, lambda reading: reading.targeted(name) & reading.set("enabled")),
-            FleetSet.over(status, lambda sets: sets.actual),
+            target,
+            actual,
             FleetSet.over(status, lambda sets: sets.healthy),
             FleetSet.over(status, lambda sets: sets.unhealthy),
             FleetSet.over(readings, lambda reading: reading.over_limit(name)),
@@ -200,7 +229,7 @@ class FleetSnapshotReader:
             self._back(name, document) if document.rollback_at else Back(),
             FleetSet.over(readings, lambda reading: reading.set("refused")),
             {why.value: FleetSet.over(not_applied, lambda sets: sets.get(why, BitMap())) for why in NOT_APPLIED},  # noqa: B023
-            all(reading.is_open_to_all(name) for reading in readings.values()),
+            is_open_to_all,
         )
 
     def _back(self, name: str, document: RolloutDocument) -> Back:
@@ -223,7 +252,8 @@ class FleetSnapshotReader:
 
     def _hashes_of(self, number: int) -> Hashes:
         # Ordinals are never reused, so a full page never changes and is hashed once.
-        hashes, ordinals = self._hashes.get(number, _NO_HASHES), self._projections.checkpoint(number).ordinals
+        hashes, reading = self._hashes.get(number, _NO_HASHES), self._readings.get(number)
+        ordinals = (self._projections.checkpoint(number) if reading is None else reading.checkpoint).ordinals
         if len(hashes) < ordinals:
             full = len(hashes) // PAGE_ITEMS
             pages = [str(page) for page in range(full, -(-ordinals // PAGE_ITEMS))]

@@ -27,6 +27,10 @@ class LoadedProjections(ABC):
     def checkpoint(self, partition: int) -> Checkpoint:
         """The checkpoint of a partition; the initial one if nothing is stored."""
 
+    def checkpoints(self, partitions: Sequence[int]) -> list[Checkpoint]:
+        """The checkpoint of several partitions."""
+        return list(map(self.checkpoint, partitions))
+
     @abstractmethod
     def assignment_changes(self, partition: int, *, after: int, limit: int) -> Sequence[AssignmentEntry]:
         """Assignment changes at positions after + 1 and on, at most `limit`."""
@@ -56,9 +60,9 @@ class LoadedProjections(ABC):
         """The same part of several partitions."""
         return [self.read(partition, hashes=hashes, fields=fields, arrays=arrays) for partition in partitions]
 
-    def field_names(self, partition: int, hash_name: str) -> Sequence[str]:
-        """The fields of a hash of a partition."""
-        return list(self._hash(partition, hash_name))
+    def field_names(self, partitions: Sequence[int], hash_name: str) -> list[Sequence[str]]:
+        """The fields of a hash of each of several partitions."""
+        return [list(self._hash(partition, hash_name)) for partition in partitions]
 
     def numbers(self, partition: int, ordinal: int, arrays: Sequence[str]) -> tuple[int, ...]:
         """The number of an ordinal in each of the arrays; 0 if nothing is stored."""
@@ -83,6 +87,10 @@ class LoadedProjections(ABC):
         return StoredDevice(
             device_id, checkpoint, ordinal, assignment, configuration, assignment_change, at, cause, own, *numbers
         )
+
+    def devices(self, devices: Sequence[tuple[int, str]]) -> list[StoredDevice | None]:
+        """What is stored of several devices, by partition and id."""
+        return [self.device(partition, device_id) for partition, device_id in devices]
 
     def assignment_change_at(self, partition: int, position: int) -> int | None:
         """The time of an assignment change in milliseconds; `None` if it does not exist."""

@@ -60,6 +60,11 @@ class StoredDevice(msgspec.Struct, frozen=True):
     hand_written: int = 0
     delivered: int = 0
 
+    @property
+    def lacks_its_cause(self) -> bool:
+        """Whether only the archive has the time and cause of its assignment change, and they were not read."""
+        return self.assignment_change > 0 and not self.cause
+
 
 class ProjectionStore(Protocol):
     """Stores every partition. Each read is atomic: it sees one state of its partition."""
@@ -70,6 +75,10 @@ class ProjectionStore(Protocol):
         Raises:
             CheckpointDamaged: as every read that includes the checkpoint.
         """
+        ...
+
+    def checkpoints(self, partitions: Sequence[int]) -> list[Checkpoint]:
+        """The checkpoint of several partitions; one round trip if one server has all partitions."""
         ...
 
     def load(self, partition: int) -> StoredPartition:
@@ -86,8 +95,8 @@ class ProjectionStore(Protocol):
         """The same part of several partitions, each as by `read`; one round trip if one server has all partitions."""
         ...
 
-    def field_names(self, partition: int, hash_name: str) -> Sequence[str]:
-        """The fields of a hash of a partition, in no particular order."""
+    def field_names(self, partitions: Sequence[int], hash_name: str) -> list[Sequence[str]]:
+        """The fields of a hash of each of several partitions, in no particular order."""
         ...
 
     def numbers(self, partition: int, ordinal: int, arrays: Sequence[str]) -> tuple[int, ...]:
@@ -96,6 +105,10 @@ class ProjectionStore(Protocol):
 
     def device(self, partition: int, device_id: str) -> StoredDevice | None:
         """What is stored of a device; `None` if it is unknown."""
+        ...
+
+    def devices(self, devices: Sequence[tuple[int, str]]) -> list[StoredDevice | None]:
+        """What is stored of several devices, by partition and id; they may lack the cause of their assignment change."""
         ...
 
     def commit(self, partition: int, writes: Writes) -> bool:

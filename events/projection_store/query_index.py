@@ -1,6 +1,6 @@
 """The index of one partition for queries: sets of ordinals by property, read when they are needed."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -38,6 +38,23 @@ def indexes(projections: ProjectionStore, numbers: Sequence[int], *wheres: Expre
     read = projections.read_each(numbers, fields=(("sets", ("live", "edge", "enabled")), ("index", fields)))
     partitions = zip(numbers, read, strict=True)
     return [PartitionIndex(projections, number, stored, fields) for number, stored in partitions]
+
+
+def kinds_of(projections: ProjectionStore, numbers: Sequence[int], paths: Collection[Path]) -> dict[Path, set[str]]:
+    """The types of values that devices of partitions have of properties, in one round trip; of every value, if it is indexed."""
+    prefixes = {path: _prefix_of(path) for path in paths if _is_property(path)}
+    kinds: dict[Path, set[str]] = {path: set() for path in paths}
+    for names in projections.field_names(numbers, "index") if prefixes else ():
+        for path, prefix in prefixes.items():
+            # After the path comes the type, in quotation marks; a property has up to a thousand values of few types.
+            texts = {field[len(prefix) :].partition(",")[0] for field in names if field.startswith(prefix)}
+            kinds[path].update(text.strip('"') for text in texts)
+    return kinds
+
+
+def _prefix_of(path: Path) -> str:
+    """What the fields of a path in the index begin with."""
+    return index_field(path, (STRING, ""))[: -len('"string",""]')]
 
 
 def _is_property(path: Path) -> bool:
@@ -159,17 +176,9 @@ class PartitionIndex:
         self._columns[path] = column
         return column
 
-    def kinds(self, path: Path) -> set[str]:
-        """The types of values that devices have of a property: of every value, if the path is indexed."""
-        return (
-            {msgspec.json.decode(field, type=IndexField)[1] for field in self._fields_of(path)}
-            if _is_property(path)
-            else set()
-        )
-
     def _fields_of(self, path: Path) -> tuple[str, ...]:
-        prefix = index_field(path, (STRING, ""))[: -len(',"string",""]')] + ","
-        return tuple(field for field in self._projections.field_names(self.number, "index") if field.startswith(prefix))
+        prefix, (names,) = _prefix_of(path), self._projections.field_names([self.number], "index")
+        return tuple(field for field in names if field.startswith(prefix))
 
     # -- ids
 

@@ -272,7 +272,7 @@ class QueryRows:
         number = self._index.number
         stored = self._projections.read(number, hashes=("configurations",))
         configured = (module_ids(msgspec.json.decode(data)) for data in stored.hashes["configurations"].values())
-        return set(SYSTEM_MODULES).union(self._projections.field_names(number, "modules"), *configured)
+        return set(SYSTEM_MODULES).union(*self._projections.field_names([number], "modules"), *configured)
 
 
 class _Reported(msgspec.Struct, frozen=True):

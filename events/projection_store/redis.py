@@ -1,5 +1,6 @@
 """Projections in Redis: every key of a partition in its slot, committed by one script."""
 
+import functools
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
@@ -57,6 +58,16 @@ class RedisProjectionStore:
                 partition, cast("bytes | None", self._client.get(projection_key(partition, "checkpoint")))
             )
 
+    def checkpoints(self, partitions: Sequence[int]) -> list[Checkpoint]:
+        """The checkpoint of several partitions; one round trip if one server has all partitions."""
+        if isinstance(self._client, RedisCluster):
+            return list(map(self.checkpoint, partitions))
+        with answering():
+            stored = cast(
+                "list[bytes | None]", self._client.mget([projection_key(number, "checkpoint") for number in partitions])
+            )
+        return list(map(_checkpoint, partitions, stored))
+
     def load(self, partition: int) -> StoredPartition:
         """Everything stored of a partition, in one transaction."""
         return self.read(partition, hashes=HASHES, arrays=ARRAYS)
@@ -87,11 +98,14 @@ class RedisProjectionStore:
             answers = iter(pipe.execute())
         return [_partition_of(partition, answers, hashes, fields, arrays) for partition in partitions]
 
-    def field_names(self, partition: int, hash_name: str) -> Sequence[str]:
-        """The fields of a hash of a partition, in no particular order."""
+    def field_names(self, partitions: Sequence[int], hash_name: str) -> list[Sequence[str]]:
+        """The fields of a hash of each of several partitions, in no particular order; in one round trip."""
         with answering():
-            names = cast("list[bytes]", self._client.hkeys(projection_key(partition, hash_name)))
-        return [field.decode() for field in names]
+            # Not a transaction, so that a cluster can answer too.
+            pipe: Any = self._client.pipeline(transaction=False)
+            for partition in partitions:
+                pipe.hkeys(projection_key(partition, hash_name))
+            return [[field.decode() for field in names] for names in pipe.execute()]
 
     def numbers(self, partition: int, ordinal: int, arrays: Sequence[str]) -> tuple[int, ...]:
         """The number of an ordinal in each of the arrays, in one transaction; 0 if nothing is stored."""
@@ -103,33 +117,28 @@ class RedisProjectionStore:
 
     def device(self, partition: int, device_id: str) -> StoredDevice | None:
         """What is stored of a device, in one round trip; `None` if it is unknown."""
-        parts = ("checkpoint", "ordinals", "assignment_of", "moved_by", "assignments", "configurations")
-        keys = [projection_key(partition, what) for what in parts]
-        keys += [key(partition, ASSIGNMENT_CHANGES), stored_key(partition)]
-        keys += [projection_key(partition, "hand_written"), projection_key(partition, "delivered_of")]
         with answering():
-            answer = self._device(keys, [device_id])
-        if not answer:
-            return None
-        checkpoint, ordinal, assignment, assignment_change, configuration, archived, own, *numbers = answer
-        at, cause = stored_of(archived) if archived else (0, "")
-        if assignment_change and not archived:
+            answer = self._device(_device_keys(partition), [device_id])
+        device = _device_of(partition, device_id, answer)
+        if device is not None and device.lacks_its_cause:
             # Rebuilt projections can name an archived assignment change that was not the last change of any device when it was
             # archived, so that Redis keeps nothing of it.
-            for entry in self.assignment_changes(partition, after=int(assignment_change) - 1, limit=1):
-                at, cause = entry.at, entry.cause
-        return StoredDevice(
-            device_id,
-            _checkpoint(partition, checkpoint),
-            int(ordinal),
-            msgspec.json.decode(assignment, type=Assignment) if assignment else NO_ASSIGNMENT,
-            configuration,
-            int(assignment_change),
-            at,
-            cause,
-            own,
-            *map(int, numbers),
-        )
+            for entry in self.assignment_changes(partition, after=device.assignment_change - 1, limit=1):
+                return msgspec.structs.replace(device, at=entry.at, cause=entry.cause)
+        return device
+
+    def devices(self, devices: Sequence[tuple[int, str]]) -> list[StoredDevice | None]:
+        """What Redis has of several devices, by partition and id, in one round trip of a single server.
+
+        They lack the cause of their assignment change if only the archive has it.
+        """
+        with answering():
+            pipe: Any = self._client.pipeline(transaction=False)
+            for partition, device_id in devices:
+                keys = _device_keys(partition)
+                pipe.evalsha(self._device.digest, len(keys), *keys, device_id)
+            answers = pipe.execute()
+        return [_device_of(*device, answer) for device, answer in zip(devices, answers, strict=True)]
 
     def assignment_change_at(self, partition: int, position: int) -> int | None:
         """The time of an assignment change in milliseconds."""
@@ -226,6 +235,35 @@ def assignment_change_of(entry: RawEntry) -> AssignmentEntry:
     recorded = fields.get(RECORDED)
     recorded_at = None if recorded is None else int(recorded)
     return AssignmentEntry(entry.position, int(fields[b"at"]), fields[b"cause"].decode(), fields[b"data"], recorded_at)
+
+
+@functools.cache
+def _device_keys(partition: int) -> tuple[str, ...]:
+    """The keys of device.lua."""
+    parts = ("checkpoint", "ordinals", "assignment_of", "moved_by", "assignments", "configurations")
+    keys = [projection_key(partition, what) for what in parts]
+    keys += [key(partition, ASSIGNMENT_CHANGES), stored_key(partition)]
+    return (*keys, projection_key(partition, "hand_written"), projection_key(partition, "delivered_of"))
+
+
+def _device_of(partition: int, device_id: str, answer: Sequence[Any]) -> StoredDevice | None:
+    """The device in an answer of device.lua."""
+    if not answer:
+        return None
+    checkpoint, ordinal, assignment, assignment_change, configuration, archived, own, *numbers = answer
+    at, cause = stored_of(archived) if archived else (0, "")
+    return StoredDevice(
+        device_id,
+        _checkpoint(partition, checkpoint),
+        int(ordinal),
+        msgspec.json.decode(assignment, type=Assignment) if assignment else NO_ASSIGNMENT,
+        configuration,
+        int(assignment_change),
+        at,
+        cause,
+        own,
+        *map(int, numbers),
+    )
 
 
 def _checkpoint(partition: int, data: bytes | None) -> Checkpoint:

@@ -13,7 +13,7 @@ from events.log.keys import FLEET
 from events.log.port import Log
 from events.projection_store.fleet_projection import FleetProjection, Within
 from events.projection_store.port import ProjectionStore
-from events.projection_store.query_index import PartitionIndex, indexes
+from events.projection_store.query_index import PartitionIndex, indexes, kinds_of
 from events.query.condition import parse_condition
 from events.query.module_condition import is_module_condition
 from events.query.tree import Comparison, Constant, Path, PathOf, leaves
@@ -85,12 +85,12 @@ class TargetedDevices:
             match leaf:
                 case Comparison(PathOf(path), _, Constant(str() | int() | float() as literal)) if path != ("deviceId",):
                     compared.add((path, value_key(literal)[0]))
+        # Most properties have values of one type, which the names of the sets say: the sets are read for others alone.
+        kinds = kinds_of(self.projections, range(self.log.partitions), {path for path, _ in compared})
         for path, kind in sorted(compared):
-            read = indexes(self.projections, range(self.log.partitions))
-            # Most properties have values of one type, which the names of the sets say: the sets are read for others alone.
-            if not any((index.kinds(path) & PRIMITIVE_KINDS) - {kind} for index in read):
+            if not (kinds[path] & PRIMITIVE_KINDS) - {kind}:
                 continue
-            counts = self._by_type(read, path, within)
+            counts = self._by_type(indexes(self.projections, range(self.log.partitions)), path, within)
             if any(count for other, count in counts.items() if other != kind):
                 yield another_type(name, path, kind, counts)
 

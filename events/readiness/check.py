@@ -10,7 +10,7 @@ from events.readiness.catalogue import RULES
 from events.readiness.finding import Finding, Hit, finding
 from events.readiness.pointer import Operation, overlap
 from events.readiness.profile import Profile, labelled
-from events.readiness.rule import Inspects
+from events.readiness.rule import Inspects, Rule
 from events.readiness.subject import ReadinessSubject
 from events.readiness.waiver import Waiver
 
@@ -81,13 +81,23 @@ def fixes(
     return tuple(chosen)
 
 
+def has_input(rule: Rule, subject: ReadinessSubject) -> bool:
+    """Return whether a subject has what a rule inspects, as far as that is known before the rule looks."""
+    match rule.inspects:
+        case Inspects.WHOLE:
+            return subject.whole
+        case Inspects.LAYER:
+            return subject.last.layered
+        case _:
+            return True
+
+
 def _hits(subject: ReadinessSubject, profile: Profile, now: int) -> list[tuple[Hit, Finding]]:
     pairs: list[tuple[Hit, Finding]] = []
     subject = msgspec.structs.replace(subject, now=now)
-    has_input = {Inspects.WHOLE: subject.whole, Inspects.LAYER: subject.last.layered}
     for rule in RULES:
         severity = profile.severity_of(rule.id)
-        if severity is None or not has_input.get(rule.inspects, True):
+        if severity is None or not has_input(rule, subject):
             continue
         for hit in rule.find(subject):
             document = subject.documents[hit.location.document].name

@@ -57,21 +57,22 @@ class Finding(msgspec.Struct, frozen=True):
 def finding(hit: Hit, *, rule: str, severity: Severity, document: str) -> Finding:
     """Return the finding for a hit of a rule in a document."""
     # No line, message or pointer is part of it, so that a baseline survives edits of the file.
-    identity = digest([_printable(part) for part in (rule, document, hit.module, hit.twin, *hit.path, hit.detail)])
+    identity = digest([printable(part) for part in (rule, document, hit.module, hit.twin, *hit.path, hit.detail)])
     return Finding(
         rule=rule,
         severity=severity,
-        module=_printable(hit.module),
-        document=_printable(document),
+        module=printable(hit.module),
+        document=printable(document),
         pointer=hit.location.pointer.encode("utf-8", "backslashreplace").decode(),
-        message=_printable(hit.message),
+        message=printable(hit.message),
         # 64 bits: short in a baseline file, and long enough to tell all findings of a repository apart.
         fingerprint=identity[:16],
         fixable=bool(hit.fix),
     )
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
+    """Return a text with its unprintable characters as escapes."""
     # Nearly all texts are printable, and a commit checks each new configuration: a loop over letters took most of the time.
     if text.isprintable():
         return text

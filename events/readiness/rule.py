@@ -20,6 +20,9 @@ from events.readiness.subject import ReadinessSubject
 Find = Callable[[ReadinessSubject], Iterator[Hit]]
 """Yields the hits in a subject."""
 
+FindInModule = Callable[[ReadinessSubject, Module], Iterator[Hit]]
+"""Yields the hits in one module of a subject."""
+
 
 class Inspects(enum.Enum):
     """The input that a rule needs."""
@@ -32,7 +35,10 @@ class Inspects(enum.Enum):
 
 
 class Rule(msgspec.Struct, frozen=True):
-    """A rule of the catalogue. `source` is the origin of the rule, and `fixes` says whether its hits can have a patch."""
+    """A rule of the catalogue. `source` is the origin of the rule, and `fixes` says whether its hits can have a patch.
+
+    `find_in_module` is present if the rule looks at each module on its own.
+    """
 
     id: str
     title: str
@@ -43,6 +49,7 @@ class Rule(msgspec.Struct, frozen=True):
     source: str
     find: Find = lambda _subject: iter(())
     fixes: bool = False
+    find_in_module: FindInModule | None = None
 
 
 def rule(
@@ -67,16 +74,20 @@ def rule(
 
 def module_rule(
     rule_id: str, severity: Severity, *, source: str, fixes: bool = False, **values: object
-) -> Callable[[Callable[[ReadinessSubject, Module], Iterator[Hit]]], Rule]:
-    """Return a decorator that makes a rule from a function of one module; it runs for each module."""
+) -> Callable[[FindInModule], Rule]:
+    """Return a decorator that makes a rule from a function of one module; it runs for each module.
 
-    def decorated(function: Callable[[ReadinessSubject, Module], Iterator[Hit]]) -> Rule:
+    Of the subject, the function may read only `template` and `host`.
+    """
+
+    def decorated(function: FindInModule) -> Rule:
         @wraps(function)
         def find(subject: ReadinessSubject) -> Iterator[Hit]:
             for module in subject.modules:
                 yield from function(subject, module)
 
-        return rule(rule_id, severity, Inspects.PART, source=source, fixes=fixes, **values)(find)
+        made = rule(rule_id, severity, Inspects.PART, source=source, fixes=fixes, **values)(find)
+        return msgspec.structs.replace(made, find_in_module=function)
 
     return decorated
 

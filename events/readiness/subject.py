@@ -297,14 +297,14 @@ def read_document(raw: Json, *, name: str, template: bool = False, doubled: tupl
 
 
 def subject_of_sections(
-    sections: Mapping[str, JsonObject], *, name: str, host: HostFacts | str | None = None
+    sections: Mapping[str, JsonObject], *, name: str, host: HostFacts | str | None = None, template: bool = False
 ) -> ReadinessSubject:
     """Return the subject for an effective configuration and the host facts of its device.
 
     Pointers have the form of a manifest: `/modulesContent/{module}/properties.desired/…`.
     """
     raw = {ContentKind.EDGE.value: {module: {DESIRED: section} for module, section in sections.items()}}
-    return ReadinessSubject((read_document(raw, name=name),), host)
+    return ReadinessSubject((read_document(raw, name=name, template=template),), host)
 
 
 def _settings_of(content: JsonObject, above: str) -> Iterator[Setting]:

@@ -69,7 +69,7 @@ class FleetSnapshot(msgspec.Struct, frozen=True, eq=False):
     - `target`: enabled devices that the condition is true for, admitted or not
     - `actual`: devices that have the deployment; of these, `healthy` and `unhealthy` as in DESIGN §3, `answered_failure`
     - `held`: devices for which the merge is over a limit; `already`: devices that ran the same configuration before
-    - `not_applied`: targeted devices without the deployment that no other deployment outranks, by reason
+    - `not_applied`: admitted devices without the deployment that no other deployment outranks, by reason
     - `is_open_to_all`: the deployment admits every targeted device
     - `answers`: the answers to the questions that were read
     """

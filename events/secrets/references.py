@@ -13,6 +13,7 @@ from events.secrets.errors import SecretTextInvalid
 
 SECRET_TEXT = "$secret_text"  # noqa: S105 - the name of a mark's only key, not a secret
 MASK = "***"
+_SECRET_KEY = f'"{SECRET}"'.encode()
 
 _AGENT = "$edgeAgent"
 _DESIRED = ["properties", "desired"]
@@ -103,6 +104,12 @@ def materialise(value: Json, reveal: Callable[[str], Json]) -> Json:
 def mask(value: Json) -> Json:
     """A copy of a value with `***` in place of every reference, for readers who may not see ids either."""
     return materialise(value, lambda _: MASK)
+
+
+def mask_stored(value: Json) -> Json:
+    """As `mask`, for a value of a stored document; the value itself if it has no reference."""
+    # Most have none. The encoded form, in which the key of a reference is as it is, shows that at a tenth of the cost of a copy.
+    return mask(value) if _SECRET_KEY in msgspec.json.encode(value) else value
 
 
 def references(value: Json) -> frozenset[str]:

@@ -44,12 +44,19 @@ class StoredAssignments:
         number = int(self.of_devices[ordinal]) if ordinal < len(self.of_devices) else UNASSIGNED
         return self.by_number.get(number, NO_ASSIGNMENT)
 
+    def among(self, ordinals: BitMap) -> Iterator[tuple[Assignment, BitMap]]:
+        """The assignments of these devices, each with the devices that have it."""
+        devices = np.array(ordinals, dtype=np.uint32)
+        numbers = np.full(len(devices), UNASSIGNED, dtype=np.uint32)
+        is_stored = devices < len(self.of_devices)
+        numbers[is_stored] = self.of_devices[devices[is_stored]]
+        # The assignment of devices that never had a configuration is not stored.
+        for number in np.unique(numbers).tolist():
+            yield self.by_number.get(number, NO_ASSIGNMENT), BitMap(devices[numbers == number])
+
     def where(self, holds: Callable[[Assignment], bool]) -> BitMap:
         """The devices with an assignment for which a condition holds."""
-        return self.with_numbers([number for number, assignment in self.by_number.items() if holds(assignment)])
-
-    def with_numbers(self, numbers: list[int]) -> BitMap:
-        """The devices whose assignment has one of these numbers."""
+        numbers = [number for number, assignment in self.by_number.items() if holds(assignment)]
         # Most questions match no assignment: the scan of all devices is skipped then.
         return members_where(np.isin(self.of_devices, numbers)) if numbers else BitMap()
 
@@ -112,21 +119,20 @@ class PartitionReading:
             lambda assignment: assignment.status is AssignmentStatus.OVER_LIMIT and layer in assignment.wanted
         )
 
-    def not_applied(self, deployment_id: str) -> dict[Why, BitMap]:
-        """The devices to which a deployment does not apply for one of the reasons NOT_APPLIED, by reason, targeted or not."""
+    def not_applied(self, deployment_id: str, among: BitMap) -> dict[Why, BitMap]:
+        """The devices among these to which a deployment does not apply for one of the reasons NOT_APPLIED, by reason."""
         layer = self._layer(deployment_id)
         rank = self._rank(deployment_id)
         if rank is None or rank.own:
             return {}
-        numbers: dict[Why, list[int]] = {}
-        # The assignment of devices that never had a configuration is not kept.
-        for number, assignment in {UNASSIGNED: NO_ASSIGNMENT, **self._assignments.by_number}.items():
+        devices_by_reason: dict[Why, BitMap] = {}
+        for assignment, devices in self._assignments.among(among):
             if not rank.layered and assignment.status not in PINNED:
                 continue  # Of two bases one outranks the other, so no reason fits; in a large fleet this saves most of the work.
             obstacle = in_the_way(layer, assignment, self._by_layer)
             if obstacle is not None and obstacle.why in NOT_APPLIED:
-                numbers.setdefault(obstacle.why, []).append(number)
-        return {why: self._assignments.with_numbers(members) for why, members in numbers.items()}
+                devices_by_reason[obstacle.why] = devices_by_reason.get(obstacle.why, BitMap()) | devices
+        return devices_by_reason
 
     def is_open_to_all(self, deployment_id: str) -> bool:
         """Whether a deployment admits every device that it targets."""

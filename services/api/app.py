@@ -23,6 +23,7 @@ from services.api.auth.authentication import Authenticator
 from services.api.auth.secret_reads import SecretReads
 from services.api.context.api_context import ApiContext
 from services.api.context.batch_writer import BatchWriter
+from services.api.context.device_reader import DeviceReader
 from services.api.context.followers import Followers
 from services.api.context.idempotency import note_key
 from services.api.context.long_poll import WaitingDevices
@@ -104,8 +105,10 @@ def create_app(context: ApiContext) -> ApiApp:
         default_response_class=JsonAnswer,
     )
     log_requests = context.settings.log_requests
-    app.state.logs_requests = not logs.are_for_people() if log_requests is None else log_requests
-    app.state.writer, app.state.authenticator = BatchWriter(context), Authenticator(context)
+    wants_requests = not logs.are_for_people() if log_requests is None else log_requests
+    app.state.logs_requests = wants_requests and context.settings.log_level in {"debug", "info"}
+    app.state.reader, app.state.writer = DeviceReader(context), BatchWriter(context)
+    app.state.authenticator = Authenticator(context)
     app.state.context, app.state.waiting, app.state.followers = context, waiting, followers
     app.state.acknowledgements = OrderedDict[str, int]()  # services/api/v1/desired.py
     app.state.secret_reads, app.state.audit_reader = reads, audit.AuditReader(context)

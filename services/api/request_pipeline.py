@@ -1,9 +1,10 @@
 """The path of every HTTP request: authentication, limits, its handler, and what is noted of its answer."""
 
 import contextlib
+import os
 import re
-import secrets
 import time
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -32,7 +33,10 @@ from services.api.v1.preview import answer_to
 _METHODS = {"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"}
 _UNREADABLE = re.compile("[\x00-\x1f\x7f]")
 _OVERRIDE, _OVERRIDES = "X-HTTP-Method-Override", ("PATCH", "PUT", "DELETE")
+_OVERRIDE_HEADER = _OVERRIDE.lower()
 """The Java service client cannot send PATCH, and sends POST with this header instead."""
+
+_REQUEST_IDS_AT_ONCE = 256
 
 _NO_FILES = AsyncExitStack()
 """FastAPI closes the files of forms by it. No route takes a form."""
@@ -54,13 +58,14 @@ class RequestPipeline:
             self._handle, bytes_max=settings.request_bytes_max, seconds_max=settings.request_seconds_max
         )
         self._logs_requests: bool = app.state.logs_requests
+        self._request_ids: list[str] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; an error after the beginning of its answer ends the connection."""
         start = time.perf_counter()
         scope["app"] = self._app
         state: dict[str, Any] = scope.setdefault("state", {})
-        state["request_id"], state["caller"] = secrets.token_hex(8), NO_CALLER
+        state["request_id"], state["caller"] = self._request_id(), NO_CALLER
         request, is_started = Request(scope, receive), False
 
         async def send_noted(message: Message) -> None:
@@ -84,10 +89,12 @@ class RequestPipeline:
         if len(path) > 1 and path.endswith("/"):
             # Some clients write /configurations/?top=… (contract/hub.md §1.1).
             scope["path"] = path.rstrip("/") or "/"
-        route = scope["state"]["route"] = self._route_of(request)
+        # Once for all lookups: the framework decodes all headers for each. Of a header sent twice, the first counts, as there.
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(scope["headers"])}
+        route = scope["state"]["route"] = self._route_of(scope, headers)
         # Authentication comes first: nothing of a body is read before it.
         address = scope["client"][0] if scope.get("client") else ""
-        scope["state"]["caller"] = await self._authenticator.admit(route, request.headers, address=address)
+        scope["state"]["caller"] = await self._authenticator.admit(route, headers, address=address)
         # Parsing the query of every request costs more than this test of its bytes.
         if b"at=" in scope["query_string"] and "at" in request.query_params:
             self._check_point_in_time(route)
@@ -107,10 +114,16 @@ class RequestPipeline:
             response = await run_in_threadpool(answer_to, request, done.preview)
             await response(scope, receive, send)
 
-    def _route_of(self, request: Request) -> RouteMatch:
+    def _request_id(self) -> str:
+        if not self._request_ids:
+            # Each system call lets another thread compute, for which the event loop would wait with every request.
+            random = os.urandom(8 * _REQUEST_IDS_AT_ONCE)
+            self._request_ids = [random[start : start + 8].hex() for start in range(0, len(random), 8)]
+        return self._request_ids.pop()
+
+    def _route_of(self, scope: Scope, headers: Mapping[str, str]) -> RouteMatch:
         """The route of a request, whose method is that of the header for a POST."""
-        scope = request.scope
-        override = request.headers.get(_OVERRIDE)
+        override = headers.get(_OVERRIDE_HEADER)
         if override is not None and override.upper() != scope["method"]:
             if scope["method"] != "POST" or override.upper() not in _OVERRIDES:
                 allowed = f"{', '.join(_OVERRIDES)} and goes with POST alone"

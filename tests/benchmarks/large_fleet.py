@@ -83,7 +83,7 @@ class Fleet:
         self.fleet_projection = FleetProjection(self.projections, partitions=PARTITIONS)
         self.waker = Waker(self.client)
         self.producer = Producer(self.log, by=BY, waker=self.waker)
-        self.draw = random.Random(11)
+        self.draw, self.priority = random.Random(11), 5000
 
     def environment(self) -> dict[str, str]:
         # Snapshots for time travel are measured by `history`; here they would count as the workers' processor time.
@@ -142,8 +142,10 @@ class Fleet:
         chosen = " OR ".join(f"tags.environment = '{name}'" for name in fleets.ENVIRONMENTS[:6])
         for number in range(ROUNDS):
             name = f"wide-{setting[-3:]}-{number}"
+            # Above those of the other setting, or it would change no assignment.
+            self.priority += 1
             command = CreateDeployment(
-                name, fleets.content(f"wide{number}", layered=False), target_condition=chosen, priority=5000 + number
+                name, fleets.content(f"wide{number}", layered=False), target_condition=chosen, priority=self.priority
             )
             start = time.perf_counter()
             self.producer.do(command)

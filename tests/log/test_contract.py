@@ -1,10 +1,13 @@
 import os
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import fakeredis
 import pytest
 from redis import Redis
+from redis.cluster import RedisCluster
 
 from events import canonical
 from events.deployment.events import DeploymentCreated, DeploymentDeleted
@@ -20,6 +23,7 @@ from events.log.memory import MemoryLog
 from events.log.port import AT_APPEND, Conflicted, Head, Log, Proposed, Written, read_all
 from events.log.redis import RedisLog
 from services.embedded_redis import EmbeddedRedis
+from tests.producer.logs import claims_last
 from tests.servers import BACKENDS, CLUSTER, flush
 
 ADA = Principal.parse("user:ada")
@@ -116,7 +120,7 @@ def test_the_same_command_id_is_written_once_and_answers_as_the_first_time(log: 
 def test_appends_that_were_begun_are_written_in_the_order_in_which_they_were_begun(log: Log) -> None:
     name = names_in(0, 1)[0]
     begun = [
-        log.begin_append([event], command_id=f"begun{number}", by=ADA, at=1000 + number)
+        log.prepare_append([event], command_id=f"begun{number}", by=ADA, at=1000 + number)()
         for number, event in enumerate((register(name), tagged(name, 1, a=1), tagged(name, 1, a=2)))
     ]
     first, second, third = (chunk for answers in begun for chunk in answers())
@@ -170,9 +174,12 @@ def test_a_guard_holds_an_event_to_the_generation_of_another_subject(log: Log) -
     assert chunk == Conflicted(1, (0,), {name: Head(1, 1)})
 
 
-def test_an_append_wakes_the_workers_once_and_only_for_a_stream_that_none_follows(log: Log) -> None:
+def test_an_append_wakes_the_workers_once_and_only_for_a_stream_that_none_follows(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if not isinstance(log, RedisLog):
         pytest.skip("the log in memory has no workers")
+    claims_last(monkeypatch)
     first, second, third, fourth = names_in(1, 4)
     one, other = (Claims(log.client, partitions=PARTITIONS) for _ in range(2))
     assert [append(log, register(first))[0].woke, append(log, register(second))[0].woke] == [True, False]
@@ -204,6 +211,31 @@ def test_several_streams_are_followed_at_once_each_from_its_position(log: Log) -
     log.client.xdel(key(1, "log"), "1-0")
     log.client.xadd(key(2, "log"), {"type": "X"}, id="2-0")
     assert log.follow({1: 0, 2: 1}, limit=10, milliseconds=0) == {1: None, 2: None}
+
+
+def test_a_stream_that_is_followed_on_a_cluster_is_read_when_it_grows(log: Log) -> None:
+    client: Any = getattr(log, "client", None)
+    if not isinstance(log, RedisLog) or not isinstance(client, RedisCluster):
+        pytest.skip("on one server, a read of all streams waits for all of them")
+    after, nodes = {FLEET: 1, 0: 0, 1: 0, 2: 0, 3: 0}, client.get_primaries()
+
+    def reads() -> int:
+        stats = (client.get_redis_connection(node).info("commandstats") for node in nodes)
+        return sum(of_node.get("cmdstat_xrange", {"calls": 0})["calls"] for of_node in stats)
+
+    assert log.follow(after, limit=10, milliseconds=1000) == {}
+    before = reads()
+    began = time.monotonic()
+    assert log.follow(after, limit=10, milliseconds=1000) == {}
+    seconds = time.monotonic() - began
+    # From time to time without a signal, as the permission to publish may be missing.
+    assert reads() - before <= len(after) * (seconds / 0.1 + 2)
+    before, (device,) = reads(), names_in(1, 1)
+    with ThreadPoolExecutor() as pool:
+        followed = pool.submit(log.follow, after, limit=10, milliseconds=600_000)
+        append(log, register(device))
+        assert followed.result() == {1: log.read(1, after=0, limit=10)}
+    log.stop_following()
 
 
 def test_snapshots_can_be_listed(log: Log) -> None:
@@ -270,6 +302,26 @@ def raw(shared_redis: EmbeddedRedis) -> Iterator[tuple[RedisLog, Redis]]:
     yield log, client
     log.client.close()
     client.close()
+
+
+@REAL
+def test_small_chunks_are_sent_as_transactions_of_at_most_the_events_of_one_chunk(raw: tuple[RedisLog, Redis]) -> None:
+    log, client = raw
+    names = [name for partition in range(PARTITIONS) for name in names_in(partition, 75)]
+    # A server that has restarted has no script.
+    client.script_flush()
+    assert not any(chunk.repeated for chunk in append(log, *map(register, names)))
+    words = list[str]()
+    with client.monitor() as monitor:
+        chunks = append(log, *(tagged(name, 1, a=1) for name in names))
+        client.echo("end")
+        while "ECHO" not in words:
+            received = monitor.next_command()
+            words += [] if received["client_type"] == "lua" else [received["command"].split()[0]]
+    assert [len(chunk.indices) for chunk in chunks] == [75] * PARTITIONS
+    # Three chunks of 75 events, and one.
+    assert [words.count(word) for word in ("MULTI", "EVALSHA", "EXEC")] == [1, PARTITIONS, 1]
+    assert log.heads() == {FLEET: 1, **dict.fromkeys(range(PARTITIONS), 150)}
 
 
 @REAL

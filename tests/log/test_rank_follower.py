@@ -1,9 +1,12 @@
 """The ranks of deployments follow the log, whatever becomes of its end."""
 
+from datetime import date
+
 from events import CreateDeployment, DeleteDeployment
 from events.log.keys import FLEET
 from events.log.memory import MemoryLog
 from events.log.rank_follower import RankFollower, read_ranked
+from events.readiness.commands import GrantWaiver
 from tests.manifest.contents import content
 from tests.producer.logs import producer
 
@@ -31,3 +34,16 @@ def test_deployments_are_ranked_as_the_log_has_them_after_a_failover_that_lost_i
     producer(log).do(DeleteDeployment("b"))
     assert set(follower.current().by_id) == {"a", "c"}
     assert log.head(FLEET) == 5
+
+
+def test_waivers_are_those_of_the_log_after_a_failover_that_lost_its_end() -> None:
+    log, replica = FailedOver(partitions=1), MemoryLog(partitions=1)
+    producer(log).do(CreateDeployment("a", content()))
+    producer(replica).do(CreateDeployment("a", content()))
+    follower = RankFollower(log)
+    assert follower.waivers() == set()
+    producer(log).do(GrantWaiver("w1", "tag-latest", "it is pinned by digest", date(2099, 1, 1)))
+    assert follower.waivers() == {"waiver:w1"}
+    log.become(replica)
+    producer(log).do(GrantWaiver("w2", "tag-latest", "it is pinned by digest", date(2099, 1, 1)))
+    assert follower.waivers() == {"waiver:w2"}

@@ -18,7 +18,7 @@ from events.log.keys import FLEET, key
 from events.log.log_factory import initialise
 from events.log.port import AT_APPEND, Head, Proposed, Stored
 from events.log.redis import RedisLog
-from events.log.subject_record import decode_record, encode_record
+from events.log.subject_record import COMPRESSED_FROM_BYTES, decode_record, encode_record
 from services.embedded_redis import EmbeddedRedis
 from tests.benchmarks import fleets
 from tests.log.test_contract import register
@@ -109,19 +109,20 @@ def test_documents_of_the_fleet_stay_readable_in_redis(log: RedisLog) -> None:
     assert all(value.partition(b"{")[0].replace(b":", b"").isdigit() for value in fleet.values())
 
 
-def test_a_plain_document_is_read_and_is_compressed_by_the_next_event(log: RedisLog) -> None:
+def test_a_document_is_compressed_from_a_size_on_and_reads_alike_in_both_forms(log: RedisLog) -> None:
     log.append([register("d")], command_id="1", by=ADA, at=5000)
-    log.client.hset(key(0, "subjects"), "d", '1:0:7000{"version":1,"seen_at":9007199254740993}')
-    assert stored(log, "d") == Stored(Head(1), b'{"version":1,"seen_at":7000}')
-    change = Proposed("d", 1, TwinPatched(tags={}), snapshots=(("d", stored(log, "d").snapshot),))
-    log.append([change], command_id="2", by=ADA, at=8000)
-    assert stored(log, "d") == Stored(Head(2), b'{"version":1,"seen_at":7000}')
-    assert record(log, "d").startswith(b"2:0:8000%c" % DICTIONARY)
+    for version, extra in enumerate((-1, 0, -1), 1):
+        text = b"x" * (COMPRESSED_FROM_BYTES + extra - len(b'{"seen_at":9007199254740993,"text":""}'))
+        document = b'{"seen_at":%d,"text":"%b"}' % (AT_APPEND, text)
+        change = Proposed("d", version, TwinPatched(tags={}), snapshots=(("d", document),))
+        log.append([change], command_id=f"change{version}", by=ADA, at=8000)
+        assert stored(log, "d") == Stored(Head(version + 1), b'{"seen_at":8000,"text":"%b"}' % text)
+        assert record(log, "d").startswith(b"%d:0:8000%b" % (version + 1, b"{" if extra else b"%c" % DICTIONARY))
 
 
 @pytest.mark.parametrize("damage", ["cut", "foreign", "dictionary", "longer"])
 def test_a_damaged_document_is_an_error_of_its_reader_and_never_another_document(damage: str) -> None:
-    document = next(iter(documents(seed=3)))
+    document = next(document for document in documents(seed=3) if len(document) >= COMPRESSED_FROM_BYTES)
     whole = encode_record(0, Head(3, 1), document)
     first = whole.index(b"%c" % DICTIONARY)
     damaged = {

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import pytest
 from typing_extensions import override
 
 from events.envelope import Principal
@@ -64,6 +65,12 @@ class Bell:
         if self._broken:
             raise WakeFailed("the queue is away")
         self.woken.append(set(streams))
+
+
+def claims_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Claims and marks of woken workers end by what a test does, and not by the time that a slow machine takes for it."""
+    monkeypatch.setattr("events.log.claims.CLAIM_MS", 3_600_000)
+    monkeypatch.setattr("events.log.redis.WOKEN_MS", 3_600_000)
 
 
 def producer(log: MemoryLog, **how: Any) -> Producer:

@@ -14,7 +14,7 @@ from events.device.hierarchy import own_scope
 from events.device.state import DeviceDocument, decode_device
 from events.log.errors import LogUnavailable
 from events.log.memory import MemoryLog
-from events.log.port import Chunk, Proposed, Stored
+from events.log.port import Chunk, PreparedAppend, Proposed, Stored
 from tests.manifest.contents import content
 from tests.producer.logs import Bell, producer
 
@@ -31,8 +31,10 @@ class LateLog(MemoryLog):
         super().__init__(**how)
 
     @override
-    def begin_append(self, batch: Sequence[Proposed], **how: Any) -> Callable[[], tuple[Chunk, ...]]:
-        self.steps.append("begin")
+    def prepare_append(self, batch: Sequence[Proposed], **how: Any) -> PreparedAppend:
+        def send() -> Callable[[], tuple[Chunk, ...]]:
+            self.steps.append("begin")
+            return answers
 
         def answers() -> tuple[Chunk, ...]:
             self.steps.append("answers")
@@ -44,7 +46,7 @@ class LateLog(MemoryLog):
                 raise LogUnavailable("the connection broke")
             return chunks
 
-        return answers
+        return send
 
     @override
     def load(self, subjects: Sequence[str], *, fleet: bool = False) -> list[Stored]:
@@ -135,6 +137,27 @@ def test_what_was_read_before_an_error_of_the_input_is_written_and_wakes_the_wor
     with pytest.raises(ValueError, match="line 21"):
         producer(log, batch_commands=BATCH, waker=bell).submit(lines())
     assert (log.head(0), set().union(*bell.woken)) == (2 * BATCH, {0})
+
+
+def test_the_next_commands_are_read_and_checked_before_the_answer_is_awaited() -> None:
+    log = LateLog(partitions=1)
+
+    def lines() -> Iterator[RegisterDevice]:
+        for number, command in enumerate(registered(3 * BATCH)):
+            if number % BATCH == 0:
+                log.steps.append("read")
+            yield command
+
+    producer(log, batch_commands=BATCH).submit(lines()).raise_if_refused()
+    assert log.steps[:8] == ["read", "load", "read", "load", "begin", "read", "answers", "load"]
+
+
+def test_after_a_batch_that_cannot_be_written_the_next_one_is_not_sent() -> None:
+    log, attempts = LateLog(partitions=1), 3
+    log.failures = 1000
+    with pytest.raises(LogUnavailable):
+        producer(log, batch_commands=BATCH, attempts=attempts).submit(registered(3 * BATCH))
+    assert (log.steps.count("begin"), log.head(0)) == (attempts, BATCH)
 
 
 def test_commands_of_the_fleet_begin_when_all_before_them_is_written() -> None:

@@ -33,7 +33,7 @@ from events.producer.secrecy import LazyVault
 from events.secrets.errors import SecretNotFound
 from services.embedded_redis import EmbeddedRedis
 from tests.manifest.contents import agent, content, layer, module
-from tests.producer.logs import Bell, FlakyLog, RacingLog, all_events, producer
+from tests.producer.logs import Bell, FlakyLog, RacingLog, all_events, claims_last, producer
 from tests.secrets.samples import FakeSecretStore
 from tests.servers import flush
 
@@ -191,7 +191,10 @@ def test_a_block_that_fails_does_not_write_what_it_had_buffered() -> None:
 
 
 @pytest.mark.redis_server
-def test_the_workers_are_woken_once_and_for_streams_that_none_follows(shared_redis: EmbeddedRedis) -> None:
+def test_the_workers_are_woken_once_and_for_streams_that_none_follows(
+    shared_redis: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claims_last(monkeypatch)
     flush(client := Redis.from_url(shared_redis.url))
     log, bell = initialise(shared_redis.url, partitions=4), Bell()
     claims = Claims(log.client, partitions=4)

@@ -28,6 +28,14 @@ def test_rules_on_hosts_and_rules_by_hand_are_not_kept() -> None:
         assert {Inspects.HOST, Inspects.NOTHING}.isdisjoint(rule.inspects for rule in rules)
 
 
+def test_what_is_kept_is_what_a_check_of_the_whole_finds() -> None:
+    # The examples have most of their modules in common, and in each of them another element is wrong.
+    for example in (document for pair in EXAMPLES.values() for document in pair):
+        pairs = {(finding.rule, finding.module) for finding in findings_of(example.sections)}
+        stored = RuleFindings.of(example.sections).modules
+        assert {(rule, name) for rule, names in stored.items() for name in names} == pairs
+
+
 def test_what_is_kept_names_rules_and_modules_and_no_value() -> None:
     document = manifest(("agent/modules/temp/env/DB_PASSWORD/value", "hunter2-hunter2"), ("agent/modules/temp/x", 1))
     sections = subject(document).sections

@@ -108,7 +108,7 @@ def test_a_personal_tag_is_nowhere_in_plain_but_for_an_administrator_and_is_eras
         assert name.decode() not in serving.said()
     for number in range(PARTITIONS):
         assert not [
-            field_name for field_name in system.projections.field_names(number, "index") if "$secret" in field_name
+            field_name for field_name in system.projections.field_names([number], "index")[0] if "$secret" in field_name
         ]
     documents = subjects_in(system.log.client, 0)
     done = twinfold(system, "erase", "device", "d1", "--tags", "--reason", "Ada asked", "--by", "user:dpo", "--yes")

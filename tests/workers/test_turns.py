@@ -8,7 +8,7 @@ from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 
 from events import PatchTags, RegisterDevice
 from events.device.events import TwinPatched
-from events.envelope import Principal
+from events.envelope import Principal, Vector
 from events.fleet.partition import Partition
 from events.log.claims import WOKEN
 from events.log.keys import FLEET, key, partition_of
@@ -20,7 +20,7 @@ from services.embedded_redis import EmbeddedRedis
 from tests.servers import eventually
 from tests.workers.system import PARTITIONS, System, assert_rebuilt, base, deploy, fresh_system
 from tests.workers.turns import Worker, counting, taken_over
-from workers import projector
+from workers import projector, turn
 from workers.pool.reconciler import Reconciler
 from workers.projector import Projector
 
@@ -253,12 +253,44 @@ def test_a_change_of_a_tag_costs_a_worker_the_read_that_wakes_it_and_the_commit(
             system.do(PatchTags(name, {"on": True}))
             system.settle()
         counted = list(trips)
-    # By the clock and not by the change: looks at the claims, and each second their renewal, the heads and the work counts.
-    periodic = [{b"GET"}, {b"EVAL"}, {b"HGET"}, {b"HINCRBY"}]
+    # By the clock and not by the change: looks at the claims, and each second their renewal, the fleet's tail, the heads and the
+    # work counts.
+    periodic = [{b"GET"}, {b"EVAL"}, {b"XRANGE"}, {b"XREVRANGE"}, {b"HGET"}, {b"HINCRBY"}]
     of_changes = [trip for trip in counted if trip not in periodic]
     assert set(of_changes) == {frozenset({b"XREAD"}), frozenset({b"EVALSHA"})}
     assert of_changes.count(frozenset({b"EVALSHA"})) == len(NAMES)
     assert system.status("a")["actual"] == len(NAMES)
+
+
+def test_a_partition_of_an_import_rests_between_two_commits_and_the_others_are_projected_at_once(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system.do(*(RegisterDevice(name) for name in NAMES))
+    worker = Worker(system)
+    imported, other = (next(name for name in NAMES if partition_of(name, PARTITIONS) == number) for number in (1, 2))
+
+    def behind() -> set[int]:
+        vectors = {number: system.projections.checkpoint(number).vector for number in range(PARTITIONS)}
+        return {
+            number for number, at in vectors.items() if at != Vector(system.log.head(number), system.log.head(FLEET))
+        }
+
+    monkeypatch.setattr(turn, "_REST_SECONDS", 1e6)
+    with worker.following():
+        system.settle()
+        system.do(*(PatchTags(imported, {"note": number}) for number in range(30)))
+        system.settle()
+        system.do(PatchTags(imported, {"on": True}), PatchTags(other, {"on": True}))
+        eventually(lambda: behind() == {1}, what="the partition rests")
+        # What concerns the whole fleet does not wait.
+        system.do(deploy("a", base("m"), "tags.note = 29"))
+        eventually(lambda: system.fleet_projection.status("a").get("a", {}).get("actual") == 1, what="it is deployed")
+        assert behind() == {1}
+    # The next turn goes on.
+    assert system.waker.state().waiting == 1
+    worker.turn(0.5)
+    assert behind() == set()
+    assert_rebuilt(system)
 
 
 def test_a_deployment_is_committed_for_all_partitions_of_a_worker_in_one_round_trip(system: System) -> None:

@@ -3,12 +3,11 @@
 import re
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 import msgspec
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import Headers
 
 from events.access import state as access
 from events.access.bearer import BearerToken
@@ -58,8 +57,8 @@ class Authenticator:
         per_minute = context.settings.requests_per_minute
         self._admitted, self._failed = Throttle(per_minute), Throttle(per_minute)
 
-    async def admit(self, route: RouteMatch, headers: Headers, *, address: str) -> Caller:
-        """The caller of a request who is permitted to use its route.
+    async def admit(self, route: RouteMatch, headers: Mapping[str, str], *, address: str) -> Caller:
+        """The caller of a request who is permitted to use its route; the names of `headers` are in lower case.
 
         Raises:
             Unauthorized: the credentials are missing, wrong or expired.
@@ -83,7 +82,7 @@ class Authenticator:
         await self._authorize(caller, route)
         return caller
 
-    async def admit_still(self, route: RouteMatch, headers: Headers) -> Caller:
+    async def admit_still(self, route: RouteMatch, headers: Mapping[str, str]) -> Caller:
         """Check again whether a long answer may go on: as `admit`, without counting a request."""
         caller = await self._caller(headers, route.path)
         await self._authorize(caller, route)
@@ -112,7 +111,7 @@ class Authenticator:
         if seconds:
             raise Throttled(what, seconds)
 
-    async def _caller(self, headers: Headers, path: str) -> Caller:
+    async def _caller(self, headers: Mapping[str, str], path: str) -> Caller:
         if self._context.settings.open_access:
             return ANYBODY
         authorization = headers.get("authorization", "")

@@ -4,9 +4,9 @@ Such an API listens on loopback only. A web browser on the same machine is the r
 page to it: under the page's own host name, once that resolves to loopback (DNS rebinding), or with the page as their origin.
 """
 
+import functools
+from collections.abc import Mapping
 from urllib.parse import urlsplit
-
-from starlette.datastructures import Headers
 
 from events.settings import LOOPBACK
 from services.api.http.errors import NotJson, RequestNotLocal
@@ -15,20 +15,15 @@ _JSON = ("application/json", "application/x-ndjson")
 _OWN_SITES = ("same-origin", "none")
 
 
-def check_local(method: str, headers: Headers) -> None:
-    """Reject a request that a web page could have sent.
+def check_local(method: str, headers: Mapping[str, str]) -> None:
+    """Reject a request that a web page could have sent; the names of `headers` are in lower case.
 
     Raises:
         RequestNotLocal: the host is no name of loopback, or the request comes from a page of another origin.
         NotJson: the request has a body that is not declared as JSON.
     """
     host = headers.get("host", "")
-    try:
-        # Without the port, in lower case, of `localhost:8080` or `[::1]:8080`.
-        name = urlsplit(f"//{host}").hostname or ""
-    except ValueError:
-        name = ""
-    if name not in LOOPBACK:
+    if not _is_loopback(host):
         raise RequestNotLocal(f"the header Host is {' or '.join(LOOPBACK)}, not {host[:80]!r}")
     origin = headers.get("origin")
     if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
@@ -46,3 +41,13 @@ def check_local(method: str, headers: Headers) -> None:
     essence = (content_type or "").partition(";")[0].strip().lower()
     if essence not in _JSON and not (essence.startswith("application/") and essence.endswith("+json")):
         raise NotJson(content_type)
+
+
+# Clients send the same host with every request.
+@functools.lru_cache(maxsize=64)
+def _is_loopback(host: str) -> bool:
+    try:
+        # Without the port, in lower case, of `localhost:8080` or `[::1]:8080`.
+        return (urlsplit(f"//{host}").hostname or "") in LOOPBACK
+    except ValueError:
+        return False

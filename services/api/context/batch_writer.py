@@ -3,8 +3,6 @@
 import asyncio
 import contextlib
 import itertools
-import queue
-import threading
 from collections.abc import Sequence
 
 import msgspec
@@ -13,7 +11,9 @@ from starlette.concurrency import run_in_threadpool
 from events.device.commands import DeviceCommand, PatchTwin, ReplaceTwin
 from events.log.errors import LogUnavailable
 from events.log.port import Stored
+from events.projection_store.port import CheckpointDamaged
 from services.api.context.api_context import ApiContext
+from services.api.context.batches import Batches, Job, finish
 from services.api.context.callers import Author
 
 BATCH_MAX = 256
@@ -26,21 +26,9 @@ class Written(msgspec.Struct, frozen=True):
     may_have_own: bool = True
 
 
-class _Job(msgspec.Struct, frozen=True, eq=False):
+class _Write(Job[Written], frozen=True, eq=False):
     command: DeviceCommand
     author: Author
-    answer: "asyncio.Future[Written]"
-
-    def finish(self, result: "Written | Exception") -> None:
-        self.answer.get_loop().call_soon_threadsafe(self._settle, result)
-
-    def _settle(self, result: "Written | Exception") -> None:
-        if self.answer.done():
-            return  # The client closed the connection, and its request was cancelled.
-        if isinstance(result, Exception):
-            self.answer.set_exception(result)
-        else:
-            self.answer.set_result(result)
 
 
 class BatchWriter:
@@ -48,8 +36,7 @@ class BatchWriter:
 
     def __init__(self, context: ApiContext) -> None:
         self._context = context
-        self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
-        threading.Thread(target=self._run, name="writer", daemon=True).start()
+        self._batches = Batches(self._write_batch, name="writer", jobs_max=BATCH_MAX)
 
     async def do(self, command: DeviceCommand, author: Author) -> Written:
         """Write a command on a device.
@@ -60,7 +47,7 @@ class BatchWriter:
         if author.preview_request is not None or author.key is not None:
             return await run_in_threadpool(self._do_apart, command, author)
         answer: asyncio.Future[Written] = asyncio.get_running_loop().create_future()
-        self._jobs.put(_Job(command, author, answer))
+        self._batches.add(_Write(answer, command, author))
         return await answer
 
     def _do_apart(self, command: DeviceCommand, author: Author) -> Written:
@@ -69,39 +56,34 @@ class BatchWriter:
         (stored,) = self._context.log.load([command.device_id])
         return Written(stored)
 
-    def _run(self) -> None:
-        while True:
-            jobs = [self._jobs.get(), *self._waiting(BATCH_MAX - 1)]
-            # A batch has one author. Only neighbours are grouped, so that two authors' writes on a device stay in order.
-            groups = [list(jobs_of_author) for _, jobs_of_author in itertools.groupby(jobs, key=lambda job: job.author)]
-            for number, group in enumerate(groups):
-                try:
-                    self._write(group[0].author, group)
-                except LogUnavailable as error:
-                    # The next batch would wait for the same timeout, and each one after it: their requests fail now.
-                    for job in itertools.chain(*groups[number:], self._waiting(self._jobs.qsize())):
-                        job.finish(error)
-                    break
-                except Exception as error:  # noqa: BLE001 - each request answers its own; the thread lives on
-                    for job in group:
-                        job.finish(error)
-
-    def _waiting(self, limit: int) -> list[_Job]:
-        jobs: list[_Job] = []
-        while len(jobs) < limit and not self._jobs.empty():
-            jobs.append(self._jobs.get())
-        return jobs
-
-    def _write(self, author: Author, jobs: Sequence[_Job]) -> None:
-        with self._context.producer(author) as producer:
-            results = producer.submit_each([job.command for job in jobs])
-        # Read after the write, once per batch: what an earlier request read could be older than what its caller has seen.
-        twins = {job.command.device_id for job in jobs if isinstance(job.command, PatchTwin | ReplaceTwin)}
-        without_own = frozenset[str]()
-        with contextlib.suppress(LogUnavailable):  # The write is done; those who need the answer read it themselves.
-            without_own = self._context.fleet_projection.without_own(twins) if twins else without_own
-        for job, result in zip(jobs, results, strict=True):
-            if isinstance(result, Exception):
-                job.finish(result)
+    def _write_batch(self, writes: list[_Write]) -> None:
+        # A batch has one author. Only neighbours are grouped, so that two authors' writes on a device stay in order.
+        groups = [
+            list(writes_of_author) for _, writes_of_author in itertools.groupby(writes, key=lambda write: write.author)
+        ]
+        for number, group in enumerate(groups):
+            try:
+                results = self._written(group)
+            except LogUnavailable as error:
+                # The next batch would wait for the same timeout, and each one after it: their requests fail now.
+                failed = [*itertools.chain(*groups[number:]), *self._batches.take_waiting()]
+                finish(failed, [error] * len(failed))
+                break
+            except Exception as error:  # noqa: BLE001 - each request answers its own; the thread lives on
+                finish(group, [error] * len(group))
             else:
-                job.finish(Written(result, job.command.device_id not in without_own))
+                finish(group, results)
+
+    def _written(self, writes: Sequence[_Write]) -> list[Written | Exception]:
+        with self._context.producer(writes[0].author) as producer:
+            results = producer.submit_each([write.command for write in writes])
+        # Read after the write, once per batch: what an earlier request read could be older than what its caller has seen.
+        twins = {write.command.device_id for write in writes if isinstance(write.command, PatchTwin | ReplaceTwin)}
+        without_own = frozenset[str]()
+        # The write is done: without an answer, each request reads its own device's partition.
+        with contextlib.suppress(LogUnavailable, CheckpointDamaged):
+            without_own = self._context.fleet_projection.without_own(twins) if twins else without_own
+        return [
+            result if isinstance(result, Exception) else Written(result, write.command.device_id not in without_own)
+            for write, result in zip(writes, results, strict=True)
+        ]

@@ -13,6 +13,7 @@ from events.projection_store.fleet_projection import Within
 from services.api.context.api_context import ApiContext
 from services.api.context.batch_writer import BatchWriter
 from services.api.context.callers import Author, Caller, ListPage, PreviewRequest, within_scope
+from services.api.context.device_reader import DeviceReader
 from services.api.context.pages import PAGE_MAX
 from services.api.http.errors import BodyInvalid
 from services.api.http.turns import Fairness, RequestKind
@@ -38,6 +39,12 @@ def writer_of(request: Request) -> BatchWriter:
     """The process's writer."""
     writer: BatchWriter = request.app.state.writer
     return writer
+
+
+def reader_of(request: Request) -> DeviceReader:
+    """The process's reader of devices."""
+    reader: DeviceReader = request.app.state.reader
+    return reader
 
 
 def caller_of(request: Request) -> Caller:

@@ -18,12 +18,52 @@ HEADERS_BYTES_MAX = 32 * 1024
 
 _VERSIONS = {"1.0", "1.1"}
 _FIELDS_OF_CONNECTIONS = {b"connection", b"proxy-connection"}
+_JOINED_BYTES_MAX = 64 * 1024
+"""Larger parts are sent as they are: copying them would take longer than another system call."""
 _SEPARATORS_BYTES = 4
 """The colon and space, and the end of the line, of each header."""
 
 
 class RequestMalformed(Exception):
     """The parser accepts a request that is ambiguous or that the API does not support."""
+
+
+class _JoiningTransport:
+    """A transport that sends what is written twice in one step of the event loop in one piece: the head and body of an answer.
+
+    Each write is a system call and a packet, and a client would wake up for the head alone.
+    """
+
+    def __init__(self, transport: Any, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport, self._loop = transport, loop
+        self._first = b""
+
+    def write(self, data: bytes) -> None:
+        """Send data: with what waits, or else together with the next, at the end of this step at the latest."""
+        if self._first:
+            first, self._first = self._first, b""
+            if len(data) <= _JOINED_BYTES_MAX:
+                self._transport.write(first + data)
+            else:
+                self._transport.write(first)
+                self._transport.write(data)
+        elif data:
+            # Never more than this waits, so that a long answer still learns that its client reads slowly.
+            self._first = data
+            self._loop.call_soon(self._flush)
+
+    def close(self) -> None:
+        """Close after everything is sent."""
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        if self._first and not self._transport.is_closing():
+            self._transport.write(self._first)
+        self._first = b""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
 
 
 class Connection(HttpToolsProtocol):
@@ -51,7 +91,7 @@ class Connection(HttpToolsProtocol):
 
     @override
     def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
+        super().connection_made(_JoiningTransport(transport, self.loop))  # type: ignore[arg-type]
         self._wait_for_a_request()
 
     @override

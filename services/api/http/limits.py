@@ -131,10 +131,14 @@ class _Body:
     async def _next(self) -> Message:
         if self._length > self.bytes_max:
             raise BodyTooLarge(self.bytes_max)
+        if self._seconds_left <= 0:
+            raise BodyTooSlow(self._seconds_max)
         clock = asyncio.get_running_loop().time
         start = clock()
         try:
-            message = await asyncio.wait_for(self._receive(), max(0.0, self._seconds_left))
+            # Not `wait_for`, which starts a task, although most bodies have arrived already.
+            async with asyncio.timeout(self._seconds_left):
+                message = await self._receive()
         except TimeoutError:
             raise BodyTooSlow(self._seconds_max) from None
         self._seconds_left -= clock() - start

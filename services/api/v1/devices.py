@@ -14,18 +14,19 @@ from events.log.device_documents import load_device
 from events.log.keys import partition_of
 from events.manifest.document import MODULE, by_module
 from events.manifest.merge import Conflict, conflicts
+from events.projection_store.fleet_projection import Effective
 from events.projection_store.port import StoredDevice
 from events.properties import SECRET
 from events.secrets.errors import SecretErased
-from events.secrets.references import mask
+from events.secrets.references import mask_stored
 from events.stored_projection.not_applied import Why
 from services.api.auth.secret_reads import note_read
 from services.api.context.api_context import ApiContext
 from services.api.context.deployments import deployment_of
 from services.api.context.pages import DevicePage, PageInQuery, page
-from services.api.context.request import author_of, context_of, existing, reach_of, writer_of
+from services.api.context.request import author_of, context_of, existing, reach_of, reader_of, writer_of
 from services.api.http.access import ADMIN, TWIN_READ, TWIN_WRITE, Access
-from services.api.http.json_answer import AnswerBody
+from services.api.http.json_answer import AnswerBody, JsonAnswer
 from services.api.http.path_names import DeviceId
 from services.api.http.request_costs import LONG, REPORT
 from services.api.v1.bodies import ReportBody
@@ -172,27 +173,32 @@ def devices(request: Request, query: PageInQuery) -> DevicePage:
 
 
 @router.get("/devices/{device_id}/effective")
-def effective(request: Request, device_id: DeviceId) -> EffectiveConfiguration:
+async def effective(request: Request, device_id: DeviceId) -> JsonAnswer[EffectiveConfiguration]:
     """What a device should run, its layers and versions, and why. Secrets appear as `***`."""
-    effective = existing(device_id, context_of(request).fleet_projection.effective(device_id))
+    return await reader_of(request).answer(
+        context_of(request), device_id, lambda effective: _effective_answer(existing(device_id, effective))
+    )
+
+
+def _effective_answer(effective: Effective) -> JsonAnswer[EffectiveConfiguration]:
     assignment, own, vector = effective.assignment, effective.assignment.own, effective.checkpoint.vector
     device: DevicePart | UnsetType = UNSET
     if own is not UNSET:
         device = DevicePart(effective.own_section or {}, own.version, layers_of(own), own.reason or None)
-    return EffectiveConfiguration.filled(
+    answer = EffectiveConfiguration.filled(
         effective,
-        device_id=device_id,
         status=assignment.status,
         reason=assignment.reason or None,
         layers=layers_of(assignment),
         versions=assignment.module_versions,
         configuration=assignment.configuration,
-        modules=mask(effective.modules),
+        modules=mask_stored(effective.modules),
         by_module=ModulePart.all_of(assignment),
         device=device,
         since=effective.at,
         as_of=AsOf(vector.partition, vector.fleet),
     )
+    return JsonAnswer(answer)
 
 
 @router.get("/devices/{device_id}/not-applied")

@@ -1,0 +1,50 @@
+"""Signals of a cluster that a stream of the log has grown: append.lua publishes one with each append, and every server has them."""
+
+import time
+from collections.abc import Collection
+from typing import Any
+
+from redis.cluster import RedisCluster
+from redis.exceptions import NoPermissionError
+
+_PATTERN = "{*}:log"
+
+
+class StreamSignals:
+    """A subscription, from the first call on until `close`."""
+
+    def __init__(self, client: RedisCluster) -> None:
+        self._client, self._is_allowed = client, True
+        self._subscription: Any = None
+
+    def forget(self) -> None:
+        """Forget the signals so far, because the caller reads all streams next."""
+        try:
+            while self._is_allowed and self._next(0.0) is not None:
+                pass
+        except NoPermissionError:
+            # Without the permission to subscribe, streams are read from time to time only.
+            self._is_allowed = False
+
+    def wait(self, streams: Collection[bytes], seconds: float) -> None:
+        """Wait until one of the streams (the keys of the log) has grown since `forget`, at most so many seconds."""
+        until = time.monotonic() + seconds
+        if not self._is_allowed:
+            time.sleep(seconds)
+        while self._is_allowed and (left := until - time.monotonic()) > 0:
+            signal = self._next(left)
+            if signal is not None and signal["channel"] in streams:
+                return
+
+    def _next(self, seconds: float) -> dict[str, Any] | None:
+        if self._subscription is None:
+            self._subscription = self._client.pubsub()  # type: ignore[no-untyped-call]
+            self._subscription.psubscribe(_PATTERN)
+        signal: dict[str, Any] | None = self._subscription.get_message(timeout=seconds)
+        return signal
+
+    def close(self) -> None:
+        """End the subscription: a server keeps signals for a subscriber that does not read them."""
+        if self._subscription is not None:
+            self._subscription.close()
+        self._subscription = None

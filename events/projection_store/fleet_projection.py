@@ -122,11 +122,20 @@ class FleetProjection:
 
     def without_own(self, device_ids: Collection[str]) -> frozenset[str]:
         """The devices in whose partition no configuration gives, or ever gave, anything to an own twin."""
+        return self.begin_without_own(device_ids)()
+
+    def begin_without_own(self, device_ids: Collection[str]) -> Callable[[], frozenset[str]]:
+        """As `without_own`, asked now; the answer must be called once."""
         number_by_device = {device_id: partition_of(device_id, self._partitions) for device_id in device_ids}
         numbers = sorted(set(number_by_device.values()))
-        pairs = zip(numbers, self._projections.checkpoints(numbers), strict=True)
-        have_own = {number for number, checkpoint in pairs if checkpoint.has_own is True}
-        return frozenset(device_id for device_id, number in number_by_device.items() if number not in have_own)
+        checkpoints = self._projections.begin_checkpoints(numbers)
+
+        def without_own() -> frozenset[str]:
+            pairs = zip(numbers, checkpoints(), strict=True)
+            have_own = {number for number, checkpoint in pairs if checkpoint.has_own is True}
+            return frozenset(device_id for device_id, number in number_by_device.items() if number not in have_own)
+
+        return without_own
 
     def not_applied(self, device_id: str) -> tuple[NotApplied, ...]:
         """The deployments that target a device and do not apply, each with its reason; none if the device is unknown."""

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 from msgspec import UNSET
@@ -27,9 +27,9 @@ class LoadedProjections(ABC):
     def checkpoint(self, partition: int) -> Checkpoint:
         """The checkpoint of a partition; the initial one if nothing is stored."""
 
-    def checkpoints(self, partitions: Sequence[int]) -> list[Checkpoint]:
-        """The checkpoint of several partitions."""
-        return list(map(self.checkpoint, partitions))
+    def begin_checkpoints(self, partitions: Sequence[int]) -> Callable[[], list[Checkpoint]]:
+        """The checkpoints of several partitions."""
+        return lambda: list(map(self.checkpoint, partitions))
 
     @abstractmethod
     def assignment_changes(self, partition: int, *, after: int, limit: int) -> Sequence[AssignmentEntry]:

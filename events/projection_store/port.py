@@ -1,6 +1,6 @@
 """The interface of a projection store."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -77,8 +77,11 @@ class ProjectionStore(Protocol):
         """
         ...
 
-    def checkpoints(self, partitions: Sequence[int]) -> list[Checkpoint]:
-        """The checkpoint of several partitions; one round trip if one server has all partitions."""
+    def begin_checkpoints(self, partitions: Sequence[int]) -> Callable[[], list[Checkpoint]]:
+        """Ask for the checkpoints of several partitions; the answer, which must be called once, waits for them.
+
+        Asked before something else is, they cost no round trip of their own if one server has all partitions.
+        """
         ...
 
     def load(self, partition: int) -> StoredPartition:

@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.resources import files
 from typing import Any, cast
 
@@ -15,6 +15,7 @@ from events.fleet.assignments import NO_ASSIGNMENT, Assignment
 from events.log.codec import RECORDED
 from events.log.connect import Client, answering
 from events.log.entries import RawEntry
+from events.log.exchange import Exchange
 from events.log.keys import key, name
 from events.log.raw import RawStreams
 from events.log.script import Script
@@ -58,15 +59,21 @@ class RedisProjectionStore:
                 partition, cast("bytes | None", self._client.get(projection_key(partition, "checkpoint")))
             )
 
-    def checkpoints(self, partitions: Sequence[int]) -> list[Checkpoint]:
-        """The checkpoint of several partitions; one round trip if one server has all partitions."""
+    def begin_checkpoints(self, partitions: Sequence[int]) -> Callable[[], list[Checkpoint]]:
+        """Ask for the checkpoints of several partitions; on a cluster they are read when the answer is called."""
         if isinstance(self._client, RedisCluster):
-            return list(map(self.checkpoint, partitions))
+            return lambda: list(map(self.checkpoint, partitions))
         with answering():
-            stored = cast(
-                "list[bytes | None]", self._client.mget([projection_key(number, "checkpoint") for number in partitions])
+            exchange = Exchange(
+                self._client, [[("MGET", *(projection_key(number, "checkpoint") for number in partitions))]]
             )
-        return list(map(_checkpoint, partitions, stored))
+
+        def checkpoints() -> list[Checkpoint]:
+            with answering():
+                (stored,) = exchange.answers()
+            return list(map(_checkpoint, partitions, stored))
+
+        return checkpoints
 
     def load(self, partition: int) -> StoredPartition:
         """Everything stored of a partition, in one transaction."""

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 from starlette.concurrency import run_in_threadpool
@@ -75,15 +75,34 @@ class BatchWriter:
                 finish(group, results)
 
     def _written(self, writes: Sequence[_Write]) -> list[Written | Exception]:
-        with self._context.producer(writes[0].author) as producer:
-            results = producer.submit_each([write.command for write in writes])
-        # Read after the write, once per batch: what an earlier request read could be older than what its caller has seen.
-        twins = {write.command.device_id for write in writes if isinstance(write.command, PatchTwin | ReplaceTwin)}
-        without_own = frozenset[str]()
-        # The write is done: without an answer, each request reads its own device's partition.
-        with contextlib.suppress(LogUnavailable, CheckpointDamaged):
-            without_own = self._context.fleet_projection.without_own(twins) if twins else without_own
+        # Asked before the write, so that no answer waits for it. Whatever a caller saw before its request is in it.
+        without_own = self._ask_without_own(writes)
+        try:
+            with self._context.producer(writes[0].author) as producer:
+                results = producer.submit_each([write.command for write in writes])
+        finally:
+            devices = without_own()
         return [
-            result if isinstance(result, Exception) else Written(result, write.command.device_id not in without_own)
+            result if isinstance(result, Exception) else Written(result, write.command.device_id not in devices)
             for write, result in zip(writes, results, strict=True)
         ]
+
+    def _ask_without_own(self, writes: Sequence[_Write]) -> Callable[[], frozenset[str]]:
+        """The devices of writes on twins that have nothing from a configuration, where that can be read.
+
+        Of the others, each request reads its own device's partition.
+        """
+        twins = {write.command.device_id for write in writes if isinstance(write.command, PatchTwin | ReplaceTwin)}
+        if not twins:
+            return frozenset
+        try:
+            answer = self._context.fleet_projection.begin_without_own(twins)
+        except LogUnavailable:
+            return frozenset
+
+        def without_own() -> frozenset[str]:
+            with contextlib.suppress(LogUnavailable, CheckpointDamaged):
+                return answer()
+            return frozenset()
+
+        return without_own

@@ -1,57 +1,47 @@
-"""Devices that wait, while a part of Redis does not answer."""
+"""Devices that wait, while a part of Redis cannot be read."""
 
-import asyncio
-from types import SimpleNamespace
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import pytest
-from pyroaring import BitMap
 
-from events.log.errors import LogUnavailable
-from services.api.context.commit_signals import CommitSignals
-from services.api.context.long_poll import WaitingDevices
+from events.log.keys import key, partition_of
+from events.projection_store.redis import ASSIGNMENT_CHANGES, projection_key
+from services.embedded_redis import EmbeddedRedis
+from tests import waiting
+from tests.api.serving import api, counted
+from tests.servers import eventually
+from tests.workers.system import base, deploy, fresh_system, join
 
-
-class _Projections:
-    """Two partitions; the second one can be made unreachable."""
-
-    def __init__(self) -> None:
-        self.changes, self.is_down = 0, False
-
-    def checkpoint(self, number: int) -> Any:
-        if number == 1 and self.is_down:
-            raise LogUnavailable("its master does not answer")
-        return SimpleNamespace(assignment_changes=self.changes, hand_writes=0)
-
-    def read(self, _number: int, **_what: Any) -> Any:
-        return SimpleNamespace(arrays={"hand_written": b""})
+pytestmark = pytest.mark.redis_server
 
 
-def test_a_change_wakes_its_device_although_another_partition_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    projections, calls = _Projections(), list[frozenset[int]]()
-    move = SimpleNamespace(moves=((None, BitMap([5])),))
-    recent = SimpleNamespace(recorded=lambda *_where, **_range: [move])
-    log = SimpleNamespace(partitions=2)
-    context: Any = SimpleNamespace(client=None, log=log, projections=projections, recent_assignments=recent)
-    monkeypatch.setattr(CommitSignals, "start", lambda _signals: None)
+def test_a_change_wakes_its_device_although_another_partition_cannot_be_read(shared_redis: EmbeddedRedis) -> None:
+    with fresh_system(shared_redis) as system, system.process("-m", "workers.pool"), api(system) as http:
+        by_partition = {partition_of(name, system.log.partitions): name for name in map("edge-{}".format, range(50))}
+        # Partitions are read in order: the one that cannot be read comes before the other.
+        broken, other = sorted(by_partition)[:2]
+        devices = [by_partition[broken], by_partition[other]]
+        system.do(*(join(device, has="base") for device in devices), deploy("base", base("m"), "*"))
+        system.settle()
 
-    async def next_signal(_signals: CommitSignals) -> frozenset[int]:
-        calls.append(frozenset({0, 1}))
-        if len(calls) == 2:
-            projections.changes, projections.is_down = 1, True
-        elif len(calls) > 2:
-            await asyncio.sleep(60)
-        return calls[-1]
+        def wait(device: str) -> httpx.Response:
+            path = f"{http.base_url}/v1/devices/{device}/desired"
+            query = {**http.params, "version": http.get(path).json()["version"], "wait": 120}
+            return httpx.get(path, params=query, timeout=waiting.seconds())
 
-    monkeypatch.setattr(CommitSignals, "next", next_signal)
-
-    async def wait() -> None:
-        waiting = WaitingDevices(context)
-        with waiting.registered(0, 5) as event, waiting.registered(1, 5):
-            task = asyncio.create_task(waiting.run())
-            await asyncio.wait_for(event.wait(), 5)
-            event.clear()
-            await asyncio.wait_for(event.wait(), 5)
-            task.cancel()
-
-    asyncio.run(wait())
+        with ThreadPoolExecutor() as pool:
+            answers = [pool.submit(wait, device) for device in devices]
+            eventually(lambda: counted(http)["waiting_devices"] == 2, what="both devices wait")
+            checkpoint = projection_key(broken, "checkpoint")
+            stored = system.log.client.get(checkpoint)
+            # Two keys at once, as a reader must find the one or the other.
+            with system.log.client.pipeline() as pipe:
+                pipe.delete(checkpoint).rpush(checkpoint, "of another type").execute()
+            # As a commit does: the partition is read, and cannot be.
+            system.log.client.publish(key(broken, ASSIGNMENT_CHANGES), "")
+            http.patch(f"/twins/{devices[1]}", json={"properties": {"desired": {"x": 1}}}).raise_for_status()
+            assert answers[1].result().json()["device"]["desired"] == {"x": 1}
+            system.log.client.set(checkpoint, stored)
+            http.patch(f"/twins/{devices[0]}", json={"properties": {"desired": {"x": 2}}}).raise_for_status()
+            assert answers[0].result().json()["device"]["desired"] == {"x": 2}

@@ -29,7 +29,7 @@ class CommitSignals:
         self._client, self._patterns = client, patterns
         self._all = frozenset(range(FLEET, partitions))
         self._listeners, self._is_needed = 0, threading.Event()
-        self._streams, self._news = set[int](), asyncio.Event()
+        self._streams, self._unread, self._news = set[int](), set[int](), asyncio.Event()
 
     @contextlib.contextmanager
     def needed(self) -> Iterator[None]:
@@ -63,9 +63,14 @@ class CommitSignals:
         """Wait a little after a read, in which signals are collected."""
         await asyncio.sleep(_PAUSE_SECONDS)
 
-    async def repeat(self, streams: frozenset[int]) -> None:
-        """Signal streams again after a while, because they could not be read."""
-        await asyncio.sleep(_RETRY_SECONDS)
+    def repeat(self, streams: frozenset[int]) -> None:
+        """Signal streams again after a while, because they could not be read. Signals of others do not wait for that."""
+        if not self._unread:
+            asyncio.get_running_loop().call_later(_RETRY_SECONDS, self._signal_unread)
+        self._unread |= streams
+
+    def _signal_unread(self) -> None:
+        streams, self._unread = frozenset(self._unread), set()
         self._signal(streams)
 
     def _signal(self, streams: frozenset[int]) -> None:

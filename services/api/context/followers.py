@@ -106,7 +106,9 @@ class Followers:
                     self._heads = heads
                     self._wake()
                 is_read = True
-            await (self._signals.pause() if is_read else self._signals.repeat(streams))
+            if not is_read:
+                self._signals.repeat(streams)
+            await self._signals.pause()
 
     def _read_heads(self, before: Positions) -> Positions:
         heads = self._feed.heads()

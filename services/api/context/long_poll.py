@@ -11,7 +11,6 @@ from prometheus_client import Gauge
 from pyroaring import BitMap
 from starlette.concurrency import run_in_threadpool
 
-from events.log.errors import LogError
 from events.processes.postponed import Postponed
 from services.api.context.api_context import ApiContext
 from services.api.context.commit_signals import COMMITS, CommitSignals
@@ -40,9 +39,10 @@ class WaitingDevices:
         )
 
     async def run(self) -> None:
-        """Read until cancelled; retries while Redis does not answer."""
+        """Read until cancelled; a partition that cannot be read is read again later."""
         self._signals.start()
-        postponed = Postponed(LogError)
+        # Whatever goes wrong: without this task no device that waits would be answered before its time is over.
+        postponed = Postponed(Exception)
         while True:
             partitions = await self._signals.next()
             changed, unread = await run_in_threadpool(self._changed, sorted(partitions & self._waiting.keys()))
@@ -51,7 +51,9 @@ class WaitingDevices:
             with postponed.attempt("waking devices that wait"):
                 for error in unread.values():
                     raise error
-            await (self._signals.repeat(frozenset(unread)) if unread else self._signals.pause())
+            if unread:
+                self._signals.repeat(frozenset(unread))
+            await self._signals.pause()
 
     def _wake(self, partition: int, ordinals: BitMap | None) -> None:
         """Wake the waiting devices of these ordinals, or all of the partition."""
@@ -60,14 +62,14 @@ class WaitingDevices:
             for event in by_ordinal[ordinal]:
                 event.set()
 
-    def _changed(self, partitions: Sequence[int]) -> tuple[dict[int, BitMap | None], dict[int, LogError]]:
+    def _changed(self, partitions: Sequence[int]) -> tuple[dict[int, BitMap | None], dict[int, Exception]]:
         """What changed in each partition, as `_changed_in`, and why some could not be read."""
-        changed, unread = dict[int, BitMap | None](), dict[int, LogError]()
+        changed, unread = dict[int, BitMap | None](), dict[int, Exception]()
         for number in partitions:
             # Each for itself: what was read of one is noted as seen, and must wake its devices although the next one fails.
             try:
                 changed[number] = self._changed_in(number)
-            except LogError as error:
+            except Exception as error:  # noqa: BLE001 - a fault of one partition must not keep those of others waiting
                 unread[number] = error
         return changed, unread
 

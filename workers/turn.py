@@ -68,7 +68,7 @@ class WorkerTurn:
         self._compared: dict[int, tuple[int, int]] = {}
         # Of each partition: when its events were counted from, and how many came since. Those that rest, and until when.
         self._recent, self._resting, self._rest_until = dict[int, tuple[float, int]](), set[int](), 0.0
-        self._has_given_up = False
+        self._has_given_up = self._has_more = False
         self._busy_seconds = 0.0
         # Of the first partition that could not be loaded or projected.
         self._failure: Exception | None = None
@@ -97,12 +97,14 @@ class WorkerTurn:
         reached(FailPoint.TURN_CLAIMED)
         started = active = looked = renewed = time.monotonic()
         while True:
+            began, is_due = time.monotonic(), bool(self._to_drain) or self._has_more
             news = self._read(wait_seconds=0.0 if self._to_drain else _LOOK_SECONDS)
             woke = time.monotonic()
             if self._project(news):
                 active = woke
             now = time.monotonic()
-            self._busy_seconds += now - woke
+            # A read of what is there already is work too.
+            self._busy_seconds += now - (began if is_due else woke)
             is_active = now - active < self._seconds or active == woke
             if self._is_stopped() or not is_active or now - started >= min(6 * self._seconds, _SECONDS_MAX):
                 break

@@ -1,5 +1,6 @@
 """Turns of workers: what they follow, hand over and leave, and what a change costs them."""
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -310,21 +311,31 @@ def test_a_deployment_is_committed_for_all_partitions_of_a_worker_in_one_round_t
 
 
 def test_a_busy_worker_hands_what_exceeds_its_share_over_to_an_idle_one(system: System) -> None:
+    busy, idle = Worker(system), Worker(system)
+    system.do(*(RegisterDevice(name) for name in NAMES))
+    _settle_in_turns(system, busy)
     registered(system, "busy")
     registered(system, "idle")
-    busy, idle = Worker(system), Worker(system)
-    with busy.following():
-        # Nobody else comes, so it takes all partitions.
-        system.do(*(RegisterDevice(name) for name in NAMES))
-        taken_over(busy, lambda: {FLEET, *range(PARTITIONS)})
-        with idle.serving():
-            for number in range(50):
-                # Larger than what is read at once: the worker is busy until it has applied all of it.
-                system.do(*(PatchTags(name, {"note": f"{number}-{again}"}) for again in range(100) for name in NAMES))
-                if idle.followed():
-                    break
-            assert (busy.followed(), idle.followed()) == ({FLEET, 0, 1}, {2, 3})
-            system.do(deploy("a", base("m")))
-            system.settle()
+    # On a slow machine a turn is busy before another worker is there, and it gives up streams once.
+    assert any(_is_handed_over(system, busy, idle, attempt) for attempt in range(4))
     assert system.status("a")["actual"] == len(NAMES)
     assert_rebuilt(system)
+
+
+def _is_handed_over(system: System, busy: Worker, idle: Worker, attempt: int) -> bool:
+    with busy.following():
+        # Nobody else comes, so it takes all partitions.
+        system.do(*(PatchTags(name, {"attempt": attempt}) for name in NAMES))
+        taken_over(busy, lambda: {FLEET, *range(PARTITIONS)})
+        with idle.serving():
+            # Longer work than from one look to the next.
+            numbers = range(200 * attempt, 200 * attempt + 200)
+            system.do(*(deploy(f"n{number}", base(f"m{number}"), priority=number) for number in numbers))
+            with contextlib.suppress(AssertionError):
+                eventually(idle.followed, what="it follows what the other has given up", seconds_max=5)
+            if not idle.followed():
+                return False
+            assert (busy.followed(), idle.followed()) == ({FLEET, 0, 1}, {2, 3})
+            system.do(deploy("a", base("m"), priority=10_000))
+            system.settle()
+            return True

@@ -281,9 +281,11 @@ class WorkerTurn:
         else:
             wait_seconds = min(wait_seconds, self._rest_until - now)
         after = {number: position for number, position in self._at.items() if number not in self._resting}
-        return self._log.follow(
+        news = self._log.follow(
             {**after, FLEET: self._fleet_seen}, limit=EVENTS_MAX, milliseconds=math.ceil(1000 * wait_seconds)
         )
+        self._has_more = any(events is not None and len(events) >= EVENTS_MAX for events in news.values())
+        return news
 
     def _rest(self, count_by_partition: Mapping[int, int]) -> None:
         """Count events that were projected; the partitions of an import rest."""

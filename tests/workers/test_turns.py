@@ -285,7 +285,7 @@ def test_a_partition_of_an_import_rests_between_two_commits_and_the_others_are_p
         # What concerns the whole fleet does not wait.
         system.do(deploy("a", base("m"), "tags.note = 29"))
         eventually(lambda: system.fleet_projection.status("a").get("a", {}).get("actual") == 1, what="it is deployed")
-        assert behind() == {1}
+        eventually(lambda: behind() == {1}, what="the others have applied it, too")
     # The next turn goes on.
     assert system.waker.state().waiting == 1
     worker.turn(0.5)

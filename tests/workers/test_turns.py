@@ -155,7 +155,7 @@ def test_an_event_of_the_fleet_that_ends_a_rest_reaches_what_the_first_worker_do
     with first.following():
         followed_or_woken = first.claims.holders
         eventually(lambda: len(followed_or_woken()) == 1 + PARTITIONS, what="each waits for a worker or has one")
-        assert system.waker.state().waiting == 1
+        eventually(lambda: system.waker.state().waiting == 1, what="another worker is woken")
         with second.following():
             system.settle()
     assert system.status("a")["actual"] == len(NAMES)

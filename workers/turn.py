@@ -97,14 +97,14 @@ class WorkerTurn:
         reached(FailPoint.TURN_CLAIMED)
         started = active = looked = renewed = time.monotonic()
         while True:
-            began, is_due = time.monotonic(), bool(self._to_drain) or self._has_more
-            news = self._read(wait_seconds=0.0 if self._to_drain else _LOOK_SECONDS)
+            waits, began = not (self._to_drain or self._has_more), time.monotonic()
+            news = self._read(wait_seconds=_LOOK_SECONDS if waits else 0.0)
             woke = time.monotonic()
             if self._project(news):
                 active = woke
             now = time.monotonic()
-            # A read of what is there already is work too.
-            self._busy_seconds += now - (began if is_due else woke)
+            # A read that does not wait is work too.
+            self._busy_seconds += now - (woke if waits else began)
             is_active = now - active < self._seconds or active == woke
             if self._is_stopped() or not is_active or now - started >= min(6 * self._seconds, _SECONDS_MAX):
                 break
@@ -260,9 +260,9 @@ class WorkerTurn:
         reached(FailPoint.TURN_LEFT)
         # An append that found the claim woke nobody, so the streams are read once more after it is gone.
         self._rest_until = 0.0
-        late = {*self._to_drain, *self._read(wait_seconds=0.0)}
-        if late or is_active:
-            self._wake_others(late, streams)
+        behind = {*self._to_drain, *self._read(wait_seconds=0.0)}
+        if behind or is_active:
+            self._wake_others(behind, streams)
             reached(FailPoint.TURN_REQUEUED)
 
     def _wake_others(self, waiting: Iterable[int], streams: Iterable[int] = ()) -> None:
@@ -323,7 +323,8 @@ class WorkerTurn:
         self._drain_later(ready.keys() - advanced.keys())
         self._rest({number: len(events) for number, events in ready.items()})
         # One at a time, as loading a large partition takes seconds and the others have news meanwhile.
-        return self._drain(next(iter(self._to_drain))) or bool(advanced) if self._to_drain else bool(advanced)
+        is_drained = bool(self._to_drain) and self._drain(next(iter(self._to_drain)))
+        return is_drained or bool(advanced)
 
     def _read_fleet(self) -> None:
         """Read on in the fleet's stream, and count its events as seen."""
@@ -343,15 +344,15 @@ class WorkerTurn:
             self._drain_later(self._partitions)
 
     def _answer_for_unfollowed(self) -> None:
+        """Take the partitions that no worker follows, or wake others for them, if this turn answers for the fleet's stream."""
         if self._follows_fleet:
-            # Partitions that no worker follows: this turn answers for them.
             holders = self._claims.holders()
-            unfollowed = {number for number in range(self._log.partitions) if number not in holders}
+            unfollowed = [number for number in range(self._log.partitions) if number not in holders]
+            unfollowed.sort(key=lambda number: self._projector.checkpoint(number) is None)
             room = max(0, self._share - len(self._partitions))
-            taken = sorted(unfollowed, key=lambda number: self._projector.checkpoint(number) is None)[:room]
-            self._take(taken)
-            if left := unfollowed - set(taken):
-                self._wake_others(left)
+            self._take(unfollowed[:room])
+            if unfollowed[room:]:
+                self._wake_others(unfollowed[room:])
 
     def _drain(self, number: int) -> bool:
         """Load or examine a partition, and project one batch of it; returns whether anything was committed."""

@@ -316,7 +316,7 @@ def test_a_busy_worker_hands_what_exceeds_its_share_over_to_an_idle_one(system: 
     registered(system, "busy")
     registered(system, "idle")
     # To apply them to one partition takes longer than from one look to the next.
-    system.do(*(deploy(f"n{number}", base(f"m{number}"), priority=number) for number in range(600)))
+    system.do(*(deploy(f"n{number}", base(f"m{number}"), priority=number) for number in range(3000)))
     system.queue.delete(f"rq:queue:{QUEUE}")
     with busy.following():
         # Nobody else comes, so it takes all partitions; it gives up what exceeds its share after the next one that it applies.

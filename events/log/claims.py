@@ -74,9 +74,9 @@ class Claims:
         Raises:
             LogUnavailable: Redis did not answer.
         """
-        asked = list(streams)
-        answers = self._each(_TAKE, asked, self.holder, str(CLAIM_MS), WOKEN)
-        return {stream: answer > 1 for stream, answer in zip(asked, answers, strict=True) if answer}
+        streams = list(streams)
+        answers = self._each(_TAKE, streams, self.holder, str(CLAIM_MS), WOKEN)
+        return {stream: answer > 1 for stream, answer in zip(streams, answers, strict=True) if answer}
 
     def mark_woken(self, streams: Iterable[int]) -> None:
         """Mark streams that no worker follows as woken, as an append does: the next turn takes them before all others.

@@ -49,7 +49,7 @@ _KEYS = ("log", "subjects", "meta", "wake", "commands", "commands:times")
 _POLL_SECONDS = 0.1
 """How long a reader of a cluster's streams relies on signals: a Redis user without the permission to publish sends none."""
 _GROUPS_IN_FLIGHT = 32
-"""Groups of chunks that are sent in one pipeline: at most 32 MiB."""
+"""Groups of chunks that are sent at once: at most 32 MiB."""
 
 
 class RedisLog(Log):
@@ -171,12 +171,11 @@ class RedisLog(Log):
 
     @override
     def subjects(self, stream: int, *, prefix: str = "") -> Iterable[str]:
-        """Every subject of a stream that has a snapshot and starts with `prefix`."""
         if (stream, prefix) == (FLEET, WAIVER):
             # Each creation of a deployment reads the waivers: a scan would read the subjects of all other deployments.
             waivers = sorted(self._ranks.waivers())
             stored = self.load(waivers, fleet=True) if waivers else ()
-            yield from (name for name, each in zip(waivers, stored, strict=True) if each.snapshot is not None)
+            yield from (waiver for waiver, state in zip(waivers, stored, strict=True) if state.snapshot is not None)
             return
         match = f"{prefix}*" if prefix else None
         with answering():

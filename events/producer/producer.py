@@ -418,10 +418,9 @@ class Producer:
                     for event in creates:
                         self._check_readiness(event, waivers)
                 check_size(events)
-                if creates:
-                    if not creates_left:
-                        raise DeploymentsFull(self._deployments_max)
-                    creates_left -= 1
+                if len(creates) > creates_left:
+                    raise DeploymentsFull(self._deployments_max)
+                creates_left -= len(creates)
             except REFUSALS as error:
                 progress.refused.append(refusal(index, command, error))
                 continue

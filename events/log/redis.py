@@ -268,10 +268,10 @@ class RedisLog(Log):
                     pipe.xrange(stream_key, min=f"({entry_id}", count=limit)
                 entries = zip(ids, pipe.execute(), strict=True)
                 answer = [(stream_key.encode(), of_stream) for stream_key, of_stream in entries if of_stream]
-                left = until - time.monotonic()
-                if answer or left <= 0:
+                seconds_left = until - time.monotonic()
+                if answer or seconds_left <= 0:
                     return answer
-                signals.wait(streams, min(left, _POLL_SECONDS))
+                signals.wait(streams, min(seconds_left, _POLL_SECONDS))
         except BaseException:
             signals.close()
             raise

@@ -161,7 +161,7 @@ end
 by_parts('HSET', KEYS[2], written)
 by_parts('HDEL', KEYS[2], deleted)
 call('HSET', KEYS[3], 'position', before + count, 'at', at)
--- What the keys of a log hold, and in which form; whoever opens the log compares it (events/log/log_factory.py:FORMAT).
+-- What the keys of a log hold, and in which form; opening the log compares it (events/log/log_factory.py:FORMAT).
 if before == 0 then call('HSET', KEYS[3], 'format', 2) end
 
 -- Of the chunk and of each command: its first position, the number of its events, and their time.

@@ -55,13 +55,17 @@ def check_size(events: Sequence[Proposed]) -> None:
     # Manifests, the sets of a rollout and the deployments of a group reach 1 MiB; so does the twin of a device, whose empty
     # texts, objects and arrays count nothing against its limits (contract/hub.md §6). To encode every event of a small device
     # a second time would find nothing.
-    size = 0 if len(events) <= _EVENTS_FEW else CHUNK_BYTES_MAX
-    for proposed in events:
-        size += 0 if type(proposed.event) in _OF_TWINS else CHUNK_BYTES_MAX
-        for _, document in proposed.snapshots:
-            size += 0 if document is None else len(document)
-    if size > _TWIN_BYTES_FEW:
-        _encoded_together(events, 0)
+    if len(events) <= _EVENTS_FEW:
+        size = 0
+        for proposed in events:
+            if type(proposed.event) not in _OF_TWINS:
+                break
+            for _, document in proposed.snapshots:
+                size += 0 if document is None else len(document)
+        else:
+            if size <= _TWIN_BYTES_FEW:
+                return
+    _encoded_together(events, 0)
 
 
 class _OpenPiece:

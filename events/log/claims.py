@@ -4,11 +4,9 @@ import os
 import secrets
 import socket
 from collections.abc import Iterable, Sequence
-from typing import Any
+from operator import methodcaller
 
-from redis.cluster import RedisCluster
-
-from events.log.connect import Client, answering
+from events.log.connect import Client, answering, answers_to
 from events.log.keys import FLEET, key
 
 WOKEN = "woken"
@@ -74,9 +72,9 @@ class Claims:
         Raises:
             LogUnavailable: Redis did not answer.
         """
-        asked = list(streams)
-        answers = self._each(_TAKE, asked, self.holder, str(CLAIM_MS), WOKEN)
-        return {stream: answer > 1 for stream, answer in zip(asked, answers, strict=True) if answer}
+        streams = list(streams)
+        answers = self._each(_TAKE, streams, self.holder, str(CLAIM_MS), WOKEN)
+        return {stream: answer > 1 for stream, answer in zip(streams, answers, strict=True) if answer}
 
     def mark_woken(self, streams: Iterable[int]) -> None:
         """Mark streams that no worker follows as woken, as an append does: the next turn takes them before all others.
@@ -105,12 +103,10 @@ class Claims:
                 self.leave([stream], holder=holder)
 
     def _each(self, script: str, streams: Sequence[int], *arguments: str) -> list[int]:
-        # EVAL, as a pipeline cannot load a script that the server does not have; a pipeline on a cluster has no scripts at all.
-        is_pipelined = len(streams) > 1 and not isinstance(self._client, RedisCluster)
+        # EVAL, as a pipeline cannot load a script that the server does not have.
+        keys = [key(stream, "wake") for stream in streams]
         with answering():
-            pipe: Any = self._client.pipeline(transaction=False) if is_pipelined else self._client
-            answers = [pipe.eval(script, 1, key(stream, "wake"), *arguments) for stream in streams]
-            return list(pipe.execute()) if is_pipelined else answers
+            return answers_to(self._client, [methodcaller("eval", script, 1, name, *arguments) for name in keys])
 
 
 def process_name(pid: int) -> str:

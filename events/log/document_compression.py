@@ -9,9 +9,6 @@ from importlib.resources import files
 DICTIONARY = 1
 """The number of the dictionary of new documents; a stored document begins with the number of its own."""
 
-JSON = b"{"
-"""What a document that is not compressed begins with."""
-
 # Measured over documents of 400 to 4,000 bytes (docs/decisions/0062). Each document starts with a copy of the compressor, whose
 # window holds the dictionary: one of 16 KiB saves 5 % of the bytes, and takes 25 % more time. Level 6 saves 6 to 9 % of the
 # bytes, and takes 1.5 times as long.
@@ -44,7 +41,7 @@ def compressed(document: bytes) -> bytes:
 def decompressed(stored: bytes) -> bytes:
     """The document of a stored form, which is compressed or plain JSON.
 
-    Bytes that are neither are returned as they are. They are no JSON, so whoever decodes them gets an error, and a comparison
+    Bytes that are neither are returned as they are. They are no JSON, so that decoding them is an error, and a comparison
     with the document from the log finds the difference.
     """
     prepared = _decompressors.get(stored[0]) if stored else None

@@ -153,7 +153,7 @@ class UnreadableEvent(LogError):
 class Fenced(LogError):
     """Another process took over; nothing that this process decides under its older fence is written to the stream any more.
 
-    `streams_to_wake` are those of the chunks of the same batch that were written before, and whose workers nobody has woken.
+    `streams_to_wake` are those of the chunks of the same batch that were written; their workers are not woken yet.
     """
 
     def __init__(self, stream: str, newest: int, *, streams_to_wake: frozenset[int] = frozenset()) -> None:

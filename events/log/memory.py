@@ -49,7 +49,6 @@ class MemoryLog(Log):
         cause: str = "",
         fence: int | None = None,
     ) -> tuple[Chunk, ...]:
-        """Append a batch; see `events.log.port.Log.append`."""
         # A list, as in Redis: an event that is too large leaves nothing of its batch in the log.
         pieces, chunks = list(split(batch, partitions=self.partitions)), list[Chunk]()
         fenced = list[int]()
@@ -116,7 +115,6 @@ class MemoryLog(Log):
 
     @override
     def subjects(self, stream: int, *, prefix: str = "") -> Iterable[str]:
-        """Every subject of a stream that has a snapshot and starts with `prefix`."""
         return [subject for subject in self._streams[stream].snapshots if subject.startswith(prefix)]
 
     @override

@@ -17,7 +17,7 @@ _EVENTS_MAX = 10_000
 
 def read_ranked(log: Log) -> RankedDeployments:
     """The ranks of all deployments, from their documents."""
-    return RankedDeployments({}).after(_documents(log, log.subjects(FLEET)))
+    return RankedDeployments().after(_documents(log, log.subjects(FLEET)))
 
 
 def _documents(log: Log, subjects: Iterable[str]) -> Iterable[tuple[str, bytes | None]]:
@@ -34,7 +34,7 @@ class RankFollower:
         self._log, self._lock = log, threading.Lock()
         self._last: Envelope[Event] | None = None
         """The event up to which documents were read; `None` if it cannot be read."""
-        self._ranked = RankedDeployments({})
+        self._ranked = RankedDeployments()
         self._waivers = set[str]()
         """The subjects of waivers, withdrawn ones included."""
 
@@ -70,7 +70,7 @@ class RankFollower:
             subjects, last = None, None
         ranked, waivers = self._ranked, self._waivers
         if subjects is None:
-            subjects, ranked, waivers = set(self._log.subjects(FLEET)), RankedDeployments({}), set()
+            subjects, ranked, waivers = set(self._log.subjects(FLEET)), RankedDeployments(), set()
         if documents := list(_documents(self._log, subjects)):
             ranked = ranked.after(documents)
         self._waivers = waivers | {subject for subject in subjects if subject.startswith(WAIVER)}
@@ -83,7 +83,7 @@ class RankFollower:
             news = self._log.read(FLEET, after=last.position - 1, limit=min(_BATCH, head - last.position + 1))
             # After a failover that lost the end of the log, other events have its positions.
             while news and (news[0].position > last.position or news[0] == last):
-                subjects.update(each.subject for each in news if each != last)
+                subjects.update(envelope.subject for envelope in news if envelope != last)
                 if news[-1].position == head:
                     return subjects, news[-1]
                 news = self._log.read(FLEET, after=news[-1].position, limit=min(_BATCH, head - news[-1].position))

@@ -30,17 +30,12 @@ _decode = msgspec.json.Decoder(_Document).decode
 
 
 class RankedDeployments:
-    """The rank of every deployment, by id. It does not change: `after` returns other ones."""
+    """The rank of every deployment, by id; of none at first. It does not change: `after` returns another one."""
 
-    def __init__(self, by_id: Mapping[str, RankedDeployment]) -> None:
-        self.by_id = by_id
+    def __init__(self) -> None:
+        self.by_id: Mapping[str, RankedDeployment] = {}
         # Of layers (true) and bases, ascending; configurations of single twins have no rivals.
         self._by_priority: dict[bool, list[tuple[int, str]]] = {True: [], False: []}
-        for name, rank in by_id.items():
-            if rank.kind is ContentKind.EDGE:
-                self._by_priority[rank.layered].append((rank.priority, name))
-        for pairs in self._by_priority.values():
-            pairs.sort()
 
     def __len__(self) -> int:
         return len(self.by_id)
@@ -58,7 +53,7 @@ class RankedDeployments:
 
     def after(self, documents: Iterable[tuple[str, bytes | None]]) -> "RankedDeployments":
         """The ranks with other documents of some deployments; `None` for one that does not exist."""
-        result = RankedDeployments({})
+        result = RankedDeployments()
         result.by_id = by_id = dict(self.by_id)
         result._by_priority = {layered: list(pairs) for layered, pairs in self._by_priority.items()}
         for name, data in documents:

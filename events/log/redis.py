@@ -1,6 +1,5 @@
 """The log in Redis Streams: every append is one script over one stream."""
 
-import hashlib
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.resources import files
@@ -36,6 +35,7 @@ from events.log.port import (
 from events.log.rank_follower import RankFollower
 from events.log.ranked_deployments import RankedDeployments
 from events.log.raw import RawStreams
+from events.log.script import ScriptText
 from events.log.stream_signals import StreamSignals
 from events.log.subject_record import decode_document, decode_record, encode_document, has_document
 from events.readiness.state import WAIVER
@@ -44,27 +44,12 @@ from events.redis_cluster import hash_fields
 COMMANDS_REMEMBERED_MS = 24 * 3600 * 1000
 COMMANDS_REMEMBERED_MAX = 100_000
 
-
-class _ScriptText:
-    """A script of this package. A call sends its digest of 40 bytes, and its text only to a server that does not have it."""
-
-    def __init__(self, file: str) -> None:
-        self._text = files("events.log").joinpath(file).read_text(encoding="utf-8")
-        self._sha = hashlib.sha1(self._text.encode(), usedforsecurity=False).hexdigest()
-
-    def call(self, keys: Sequence[str], *arguments: Any) -> Command:
-        return ("EVALSHA", self._sha, len(keys), *keys, *arguments)
-
-    def with_text(self, call: Command) -> Command:
-        return ("EVAL", self._text, *call[2:])
-
-
-_APPEND = _ScriptText("append.lua")
+_APPEND = ScriptText(files("events.log").joinpath("append.lua").read_text(encoding="utf-8"))
 _KEYS = ("log", "subjects", "meta", "wake", "commands", "commands:times")
 _POLL_SECONDS = 0.1
 """How long a reader of a cluster's streams relies on signals: a Redis user without the permission to publish sends none."""
 _GROUPS_IN_FLIGHT = 32
-"""Groups of chunks that are sent in one pipeline: at most 32 MiB."""
+"""Groups of chunks that are sent at once: at most 32 MiB."""
 
 
 class RedisLog(Log):
@@ -143,8 +128,8 @@ class RedisLog(Log):
         try:
             return answers()
         except NoScriptError:
-            # A new server has no script, and one that restarts loses its scripts. EVAL, not SCRIPT LOAD, which on a cluster needs
-            # every master to be there. Chunks of this batch that are in the log answer as repeated.
+            # A new server has no script, and one that restarts loses its scripts. Chunks of this batch that are in the log answer
+            # as repeated.
             return self._begin([[_APPEND.with_text(call) for call in calls] for calls in groups])()
 
     # -- heads and snapshots
@@ -186,12 +171,11 @@ class RedisLog(Log):
 
     @override
     def subjects(self, stream: int, *, prefix: str = "") -> Iterable[str]:
-        """Every subject of a stream that has a snapshot and starts with `prefix`."""
         if (stream, prefix) == (FLEET, WAIVER):
             # Each creation of a deployment reads the waivers: a scan would read the subjects of all other deployments.
             waivers = sorted(self._ranks.waivers())
             stored = self.load(waivers, fleet=True) if waivers else ()
-            yield from (name for name, each in zip(waivers, stored, strict=True) if each.snapshot is not None)
+            yield from (waiver for waiver, state in zip(waivers, stored, strict=True) if state.snapshot is not None)
             return
         match = f"{prefix}*" if prefix else None
         with answering():
@@ -284,10 +268,10 @@ class RedisLog(Log):
                     pipe.xrange(stream_key, min=f"({entry_id}", count=limit)
                 entries = zip(ids, pipe.execute(), strict=True)
                 answer = [(stream_key.encode(), of_stream) for stream_key, of_stream in entries if of_stream]
-                left = until - time.monotonic()
-                if answer or left <= 0:
+                seconds_left = until - time.monotonic()
+                if answer or seconds_left <= 0:
                     return answer
-                signals.wait(streams, min(left, _POLL_SECONDS))
+                signals.wait(streams, min(seconds_left, _POLL_SECONDS))
         except BaseException:
             signals.close()
             raise

@@ -3,13 +3,12 @@
 import itertools
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any
+from operator import methodcaller
 
 import msgspec
-from redis.cluster import RedisCluster
 
 from events.log.archive.notes import notes_of
-from events.log.connect import Client, answering
+from events.log.connect import Client, answering, answers_to
 from events.log.entries import number_of
 from events.log.keys import FLEET, key, name
 from events.redis_cluster import keys_like
@@ -70,10 +69,7 @@ def sizes_of(client: Client, streams: Sequence[int], samples: int) -> Iterator[S
 
 
 def _used(client: Client, redis_keys: Sequence[str], samples: int) -> list[int | None]:
-    is_pipelined = not isinstance(client, RedisCluster)
-    pipe: Any = client.pipeline(transaction=False) if is_pipelined else client
-    answers = [pipe.memory_usage(redis_key, samples=samples) for redis_key in redis_keys]
-    return list(pipe.execute()) if is_pipelined else answers
+    return answers_to(client, [methodcaller("memory_usage", redis_key, samples=samples) for redis_key in redis_keys])
 
 
 def _place(redis_key: str) -> tuple[int, str]:

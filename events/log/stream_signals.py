@@ -19,20 +19,17 @@ class StreamSignals:
 
     def forget(self) -> None:
         """Forget the signals so far, because the caller reads all streams next."""
-        try:
-            while self._is_allowed and self._next(0.0) is not None:
-                pass
-        except NoPermissionError:
-            # Without the permission to subscribe, streams are read from time to time only.
-            self._is_allowed = False
+        while self._is_allowed and self._next(0.0) is not None:
+            pass
 
     def wait(self, streams: Collection[bytes], seconds: float) -> None:
         """Wait until one of the streams (the keys of the log) has grown since `forget`, at most so many seconds."""
         until = time.monotonic() + seconds
-        if not self._is_allowed:
-            time.sleep(seconds)
-        while self._is_allowed and (left := until - time.monotonic()) > 0:
-            signal = self._next(left)
+        while (seconds_left := until - time.monotonic()) > 0:
+            if not self._is_allowed:
+                time.sleep(seconds_left)
+                return
+            signal = self._next(seconds_left)
             if signal is not None and signal["channel"] in streams:
                 return
 
@@ -40,7 +37,14 @@ class StreamSignals:
         if self._subscription is None:
             self._subscription = self._client.pubsub()  # type: ignore[no-untyped-call]
             self._subscription.psubscribe(_PATTERN)
-        signal: dict[str, Any] | None = self._subscription.get_message(timeout=seconds)
+        signal: dict[str, Any] | None = None
+        try:
+            signal = self._subscription.get_message(timeout=seconds)
+        except NoPermissionError:
+            # Without the permission to subscribe, streams are read from time to time only. The first read after the subscription
+            # says so, or a later one if the answer takes its time.
+            self._is_allowed = False
+            self.close()
         return signal
 
     def close(self) -> None:

@@ -39,7 +39,7 @@ class Waker:
         self._queue = Queue(QUEUE, connection=queue, serializer=JSONSerializer)
 
     def wake(self, streams: Iterable[int]) -> None:
-        """Enqueue a turn for streams with new events, unless one waits already: a turn looks at all streams.
+        """Enqueue a turn for streams with new events, unless one waits already: a turn reads all streams.
 
         Raises:
             WakeFailed: the queue does not answer. The events are in the log, so the caller may ignore the error.

@@ -13,7 +13,7 @@ class Wake:
         self._calls: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     def wake(self) -> None:
-        """End the present wait, or the next one if nobody waits."""
+        """End the present wait, or the next one if no thread waits."""
         self._calls.put(None)
 
     def wait(self, seconds_max: float) -> None:

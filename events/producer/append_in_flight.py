@@ -54,7 +54,7 @@ class AppendInFlight:
         return answers()
 
     def streams_to_wake_after_error(self) -> frozenset[int]:
-        """The streams to wake, if Redis answers; for a batch of which nobody waits for the answer, after an error."""
+        """The streams to wake, if Redis answers; for a batch whose author failed before it waited for the answer."""
         try:
             return streams_to_wake(self.chunks(attempts=1, pause=lambda _: None))
         except Fenced as fenced:

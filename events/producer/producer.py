@@ -77,10 +77,10 @@ _CONFLICT_SECONDS = 0.001
 
 
 class WakerLike(Protocol):
-    """Wakes the workers of streams."""
+    """Wakes the workers."""
 
     def wake(self, streams: Iterable[int]) -> None:
-        """Enqueue a job for the partition of each stream."""
+        """Wake a worker for streams with new events."""
         ...
 
 
@@ -374,9 +374,10 @@ class Producer:
         except BaseException:
             # What was decided before the error is written, as if it had been written before the next commands were read. Not so
             # after a batch that could not be written.
-            left = [decided for decided in (append, following) if decided is not None]
-            for decided in () if any(decided.is_settled for decided in left) else left:
-                self._wake(decided.streams_to_wake_after_error())
+            unsettled = [decided for decided in (append, following) if decided is not None]
+            if not any(decided.is_settled for decided in unsettled):
+                for decided in unsettled:
+                    self._wake(decided.streams_to_wake_after_error())
             raise
 
     def _next(self, commands: Iterator[Pending], limit: int, progress: "_Progress") -> list[Pending]:
@@ -402,7 +403,7 @@ class Producer:
     ) -> tuple[list[Proposed], list[Pending]]:
         """The events that commands become, and the command of each."""
         commands = self._with_keys(commands, state[False])
-        left = deployments_left(self._log, (command for _, command in commands), self._deployments_max)
+        creates_left = deployments_left(self._log, (command for _, command in commands), self._deployments_max)
         waivers = cache(lambda: dict(fleet_documents.waivers(self._log)))
         author = CommandAuthor(str(self._by), self._scope)
         proposed: list[Proposed] = []
@@ -417,10 +418,9 @@ class Producer:
                     for event in creates:
                         self._check_readiness(event, waivers)
                 check_size(events)
-                if creates:
-                    if not left:
-                        raise DeploymentsFull(self._deployments_max)
-                    left -= 1
+                if len(creates) > creates_left:
+                    raise DeploymentsFull(self._deployments_max)
+                creates_left -= len(creates)
             except REFUSALS as error:
                 progress.refused.append(refusal(index, command, error))
                 continue

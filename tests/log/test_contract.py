@@ -22,7 +22,9 @@ from events.log.log_factory import initialise
 from events.log.memory import MemoryLog
 from events.log.port import AT_APPEND, Conflicted, Head, Log, Proposed, Written, read_all
 from events.log.redis import RedisLog
+from events.log.stream_signals import StreamSignals
 from services.embedded_redis import EmbeddedRedis
+from tests import waiting
 from tests.producer.logs import claims_last
 from tests.servers import BACKENDS, CLUSTER, flush
 
@@ -230,12 +232,30 @@ def test_a_stream_that_is_followed_on_a_cluster_is_read_when_it_grows(log: Log) 
     seconds = time.monotonic() - began
     # From time to time without a signal, as the permission to publish may be missing.
     assert reads() - before <= len(after) * (seconds / 0.1 + 2)
-    before, (device,) = reads(), names_in(1, 1)
+    (device,) = names_in(1, 1)
     with ThreadPoolExecutor() as pool:
         followed = pool.submit(log.follow, after, limit=10, milliseconds=600_000)
         append(log, register(device))
         assert followed.result() == {1: log.read(1, after=0, limit=10)}
     log.stop_following()
+
+
+def test_an_append_to_a_cluster_signals_its_stream(log: Log) -> None:
+    client = getattr(log, "client", None)
+    if not isinstance(client, RedisCluster):
+        pytest.skip("one server needs no signals")
+    signals, stream_keys = StreamSignals(client), {key(1, "log").encode()}
+    signals.forget()
+    # A server that has answered a second command has read the subscription, which was sent before the first one.
+    for _ in range(2):
+        client.ping(target_nodes=RedisCluster.PRIMARIES)
+    for devices in zip(names_in(2, 2), names_in(1, 2), strict=True):
+        append(log, *map(register, devices))
+        began, seconds_max = time.monotonic(), waiting.seconds()
+        signals.wait(stream_keys, seconds_max)
+        assert time.monotonic() - began < seconds_max
+        signals.forget()
+    signals.close()
 
 
 def test_snapshots_can_be_listed(log: Log) -> None:

@@ -20,8 +20,8 @@ class FailedOver(MemoryLog):
 
 def test_deployments_are_ranked_as_the_log_has_them_after_a_failover_that_lost_its_end() -> None:
     log, replica = FailedOver(partitions=1), MemoryLog(partitions=1)
-    for each in (log, replica):
-        producer(each).do(CreateDeployment("a", content()))
+    for opened in (log, replica):
+        producer(opened).do(CreateDeployment("a", content()))
     follower = RankFollower(log)
     assert set(follower.current().by_id) == {"a"}
     producer(log).do(CreateDeployment("lost", content()))

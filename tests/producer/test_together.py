@@ -65,6 +65,18 @@ def test_there_is_no_more_space_for_a_deployment_with_a_rollout_than_for_any() -
         one.do(Together((HELD, CreateRollout("new", PLAN))))
 
 
+def test_each_deployment_that_is_created_together_with_another_one_needs_space() -> None:
+    log = MemoryLog(partitions=1)
+    one = producer(log, deployments_max=3)
+    pairs = [Together(tuple(CreateDeployment(name, content(), "*") for name in names)) for names in ("ab", "cd")]
+    report = one.submit([*pairs, CreateDeployment("e", content(), "*"), CreateDeployment("f", content(), "*")])
+    assert [(refused.index, type(refused.error)) for refused in report.refused] == [
+        (1, DeploymentsFull),
+        (3, DeploymentsFull),
+    ]
+    assert set(log.ranked_deployments().by_id) == {"a", "b", "e"}
+
+
 def test_when_somebody_was_faster_all_are_decided_again() -> None:
     log = RacingLog(partitions=1)
     rival, one = producer(log), producer(log)

@@ -77,7 +77,7 @@ class Followers:
         self._epoch = context.log.epoch
         self._heartbeat_seconds = context.settings.stream_heartbeat_seconds
         self.ordinals = DeviceOrdinals(context.projections, partitions=context.log.partitions)
-        self._signals = CommitSignals(context.client, partitions=context.log.partitions, patterns=(COMMITS, APPENDS))
+        self._signals = CommitSignals(context.client, partitions=context.log.partitions, of=(COMMITS, APPENDS))
         self._newest, self._news = _Newest(), asyncio.Event()
         self._heads: Positions = ()
         self._ended = False

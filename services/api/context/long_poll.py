@@ -31,7 +31,7 @@ class WaitingDevices:
     def __init__(self, context: ApiContext) -> None:
         self._context = context
         self._waiting: dict[int, dict[int, list[asyncio.Event]]] = {}
-        self._signals = CommitSignals(context.client, partitions=context.log.partitions, patterns=(COMMITS,))
+        self._signals = CommitSignals(context.client, partitions=context.log.partitions, of=(COMMITS,))
         self._seen: dict[int, _Seen] = {}
         self.ended = False
         self.gauge = Gauge(

@@ -36,6 +36,7 @@ _OVERRIDE, _OVERRIDES = "X-HTTP-Method-Override", ("PATCH", "PUT", "DELETE")
 _OVERRIDE_HEADER = _OVERRIDE.lower()
 """The Java service client cannot send PATCH, and sends POST with this header instead."""
 
+_REQUEST_ID, _AS_OF, _BETWEEN = (name.lower().encode() for name in (REQUEST_ID, AS_OF, BETWEEN_HEADER))
 _REQUEST_IDS_AT_ONCE = 256
 
 _NO_FILES = AsyncExitStack()
@@ -180,6 +181,3 @@ async def _error_answer(request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException):
         return await rejected_by_framework(request, error)
     return failed(request, error)
-
-
-_REQUEST_ID, _AS_OF, _BETWEEN = (name.lower().encode() for name in (REQUEST_ID, AS_OF, BETWEEN_HEADER))

@@ -147,11 +147,11 @@ async def _after_wait(
                 # Cleared before the read: a change that arrives after the read sets the event again (decision 0013).
                 event.clear()
                 answer = await in_turn(request, _desired, request, assignment.device_id, device_version)
-                left = until - time.monotonic()
-                if answer.status_code != NO_CHANGE or waiting.ended or leaving.done() or left <= 0:
+                seconds_left = until - time.monotonic()
+                if answer.status_code != NO_CHANGE or waiting.ended or leaving.done() or seconds_left <= 0:
                     return answer
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(event.wait(), left)
+                    await asyncio.wait_for(event.wait(), seconds_left)
                 if leaving.done():
                     return answer
         finally:

@@ -52,13 +52,21 @@ class RequestPipeline:
     router asks one route after the other, which was two thirds of the time of a request.
     """
 
-    def __init__(self, app: FastAPI, routes: RouteIndex, authenticator: Authenticator, metrics: ApiMetrics) -> None:
+    def __init__(
+        self,
+        app: FastAPI,
+        routes: RouteIndex,
+        authenticator: Authenticator,
+        metrics: ApiMetrics,
+        *,
+        logs_requests: bool,
+    ) -> None:
         self._app, self._routes, self._authenticator, self._metrics = app, routes, authenticator, metrics
         settings = app.state.context.settings
         self._limits = RequestLimits(
             self._handle, bytes_max=settings.request_bytes_max, seconds_max=settings.request_seconds_max
         )
-        self._logs_requests: bool = app.state.logs_requests
+        self._logs_requests = logs_requests
         self._request_ids: list[str] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -14,7 +14,7 @@ from events.projection_store.redis import ASSIGNMENT_CHANGES
 COMMITS, APPENDS = ASSIGNMENT_CHANGES, "log"
 """What grows. The channels have the names of the streams' keys (commit.lua, append.lua)."""
 
-READ_AGAIN_SECONDS = 2.0
+_READ_AGAIN_SECONDS = 2.0
 """How long a consumer relies on signals. A Redis user without the permission to publish sends none."""
 
 _RETRY_SECONDS, _PAUSE_SECONDS = 0.5, 0.005
@@ -95,7 +95,7 @@ class CommitSignals:
                 pubsub.psubscribe(*self._patterns)
                 complete_at = 0.0
                 while self._is_needed.is_set():
-                    message = pubsub.get_message(timeout=READ_AGAIN_SECONDS)
+                    message = pubsub.get_message(timeout=_READ_AGAIN_SECONDS)
                     streams = self._all
                     if message is not None and message["type"] == "pmessage" and time.monotonic() < complete_at:
                         # Any other message confirms a subscription, also one that was made again: a change before it has no signal.
@@ -104,7 +104,7 @@ class CommitSignals:
                             continue
                         streams = frozenset({stream})
                     else:
-                        complete_at = time.monotonic() + READ_AGAIN_SECONDS
+                        complete_at = time.monotonic() + _READ_AGAIN_SECONDS
                     loop.call_soon_threadsafe(self._signal, streams)
         finally:
             pubsub.close()

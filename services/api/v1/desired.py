@@ -166,10 +166,9 @@ async def _client_left(request: Request) -> None:
 def _desired(
     request: Request, device_id: str, device_version: DesiredVersion | None
 ) -> JsonAnswer[DesiredProperties] | Response:
-    caller = caller_of(request)
-    if caller.scope is not None and not context_of(request).reaches(caller.scope, device_id):
+    context, caller = context_of(request), caller_of(request)
+    if caller.scope is not None and not context.reaches(caller.scope, device_id):
         raise DeviceNotFound(device_id)  # The device left the scope during the wait.
-    context = context_of(request)
     effective = existing(device_id, context.fleet_projection.effective(device_id))
     version = DesiredVersion.of(effective)
     if version == device_version:

@@ -31,17 +31,15 @@ def supervised(
 ) -> Iterator[list[Supervised]]:
     """Start the API's processes with the variables and descriptors of its sockets; the caller tends and ends them.
 
-    The end of a process wakes the caller.
-
-    A process that ends at once every time is given up.
+    The end of a process wakes the caller. A process that ends at once every time is given up.
     """
     count = settings.api_processes
     with tempfile.TemporaryDirectory(prefix="twinfold-metrics-") as directory:
-        more = environment if count == 1 else {**environment, METRICS_VARIABLE: directory}
+        variables = environment if count == 1 else {**environment, METRICS_VARIABLE: directory}
         names = ["api"] if count == 1 else [f"api {number}" for number in range(1, count + 1)]
 
         def start() -> Child:
-            return Child([sys.executable, "-m", "services.api"], more, keeps=keeps)
+            return Child([sys.executable, "-m", "services.api"], variables, keeps=keeps)
 
         yield [
             Supervised(name, start, tell=partial(print_change, name), gives_up=True, on_end=wake.wake) for name in names

@@ -33,3 +33,8 @@ def name(stream: int) -> str:
 def key(stream: int, what: str) -> str:
     """The key of a stream's data, as in `{p03}:log`."""
     return f"{tag(stream)}:{what}"
+
+
+def keys_pattern(what: str) -> str:
+    """The pattern of `key` for all streams, for a subscription to their signals."""
+    return f"{{*}}:{what}"

@@ -7,7 +7,7 @@ from typing import Any
 from redis.cluster import RedisCluster
 from redis.exceptions import NoPermissionError
 
-_PATTERN = "{*}:log"
+from events.log.keys import keys_pattern
 
 
 class StreamSignals:
@@ -36,7 +36,7 @@ class StreamSignals:
     def _next(self, seconds: float) -> dict[str, Any] | None:
         if self._subscription is None:
             self._subscription = self._client.pubsub()  # type: ignore[no-untyped-call]
-            self._subscription.psubscribe(_PATTERN)
+            self._subscription.psubscribe(keys_pattern("log"))
         signal: dict[str, Any] | None = None
         try:
             signal = self._subscription.get_message(timeout=seconds)

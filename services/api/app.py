@@ -106,7 +106,7 @@ def create_app(context: ApiContext) -> ApiApp:
     )
     log_requests = context.settings.log_requests
     wants_requests = not logs.are_for_people() if log_requests is None else log_requests
-    app.state.logs_requests = wants_requests and context.settings.log_level in {"debug", "info"}
+    logs_requests = wants_requests and context.settings.log_level in {"debug", "info"}
     app.state.reader, app.state.writer = DeviceReader(context), BatchWriter(context)
     app.state.authenticator = Authenticator(context)
     app.state.context, app.state.waiting, app.state.followers = context, waiting, followers
@@ -117,7 +117,9 @@ def create_app(context: ApiContext) -> ApiApp:
     app.state.routes = add_routes(app)
     # Encoded once: it is large, and never changes.
     app.state.description = msgspec.json.encode(describe(app))
-    app.pipeline = RequestPipeline(app, app.state.routes, app.state.authenticator, app.state.metrics)
+    app.pipeline = RequestPipeline(
+        app, app.state.routes, app.state.authenticator, app.state.metrics, logs_requests=logs_requests
+    )
     return app
 
 

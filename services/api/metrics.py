@@ -72,9 +72,10 @@ class ApiMetrics:
 
 
 def _is_alive(pid: int) -> bool:
+    """Whether an API process with this id runs."""
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, PermissionError):  # The second: the id is in use again, by another user's process.
         return False
     return True
 

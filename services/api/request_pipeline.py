@@ -36,6 +36,7 @@ _OVERRIDE, _OVERRIDES = "X-HTTP-Method-Override", ("PATCH", "PUT", "DELETE")
 _OVERRIDE_HEADER = _OVERRIDE.lower()
 """The Java service client cannot send PATCH, and sends POST with this header instead."""
 
+_REQUEST_ID, _AS_OF, _BETWEEN = (name.lower().encode() for name in (REQUEST_ID, AS_OF, BETWEEN_HEADER))
 _REQUEST_IDS_AT_ONCE = 256
 
 _NO_FILES = AsyncExitStack()
@@ -51,13 +52,21 @@ class RequestPipeline:
     router asks one route after the other, which was two thirds of the time of a request.
     """
 
-    def __init__(self, app: FastAPI, routes: RouteIndex, authenticator: Authenticator, metrics: ApiMetrics) -> None:
+    def __init__(
+        self,
+        app: FastAPI,
+        routes: RouteIndex,
+        authenticator: Authenticator,
+        metrics: ApiMetrics,
+        *,
+        logs_requests: bool,
+    ) -> None:
         self._app, self._routes, self._authenticator, self._metrics = app, routes, authenticator, metrics
         settings = app.state.context.settings
         self._limits = RequestLimits(
             self._handle, bytes_max=settings.request_bytes_max, seconds_max=settings.request_seconds_max
         )
-        self._logs_requests: bool = app.state.logs_requests
+        self._logs_requests = logs_requests
         self._request_ids: list[str] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -180,6 +189,3 @@ async def _error_answer(request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException):
         return await rejected_by_framework(request, error)
     return failed(request, error)
-
-
-_REQUEST_ID, _AS_OF, _BETWEEN = (name.lower().encode() for name in (REQUEST_ID, AS_OF, BETWEEN_HEADER))

@@ -21,6 +21,7 @@ from tests.workers.system import System, base, deploy, join
 pytestmark = pytest.mark.redis_server
 
 DEVICES = [f"d{number}" for number in range(BATCH_MAX + 1)]
+LARGE, ENVIRONMENT = "large", {"TEXT": {"value": "a" * 400}}
 FEW = DEVICES[:6]
 """So few that redis-py sends their reads in one packet."""
 
@@ -36,6 +37,8 @@ def system(server: EmbeddedRedis) -> Iterator[System]:
     system = System(server.url)
     with system.process("-m", "workers.pool", TWINFOLD_LOG_LEVEL="error"):
         system.do(*(join(device_id) for device_id in DEVICES), deploy("a", base("camera")))
+        modules = base(*map("m{}".format, range(40)), image=f"example.com/{'a' * 200}:1.0.0", env=ENVIRONMENT)
+        system.do(join(LARGE, has="modules"), deploy("b", modules, "tags.has = 'modules'", priority=2))
         system.settle()
     yield system
     system.close()
@@ -99,7 +102,21 @@ def test_a_server_that_lost_its_scripts_answers(system: System) -> None:
     assert [answer.device_id for answer in answers] == DEVICES
 
 
-def test_a_large_configuration_and_an_archived_cause_are_read_as_well(system: System) -> None:
+def test_a_large_configuration_is_read_once(system: System) -> None:
+    async def read(_: ApiContext, effective: Callable[[str], Awaitable[Effective]]) -> tuple[int, Effective]:
+        await effective("d0")
+        before = reads_of(system)
+        answer = await effective(LARGE)
+        return reads_of(system) - before, answer
+
+    count, answer = run(system, read)
+    assert answer == system.fleet_projection.effective(LARGE)
+    assert len(msgspec.json.encode(answer.sections)) > 16 * 1024
+    # The batch, and INFO.
+    assert count == 2
+
+
+def test_a_device_whose_cause_only_the_archive_has_is_read_again(system: System) -> None:
     number = partition_of("d2", system.log.partitions)
     (device,) = system.projections.devices([(number, "d2")])
     assert device is not None

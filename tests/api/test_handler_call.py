@@ -9,6 +9,7 @@ from fastapi import Body, Cookie, Depends, FastAPI, Header, Path, Query, Request
 from fastapi.responses import PlainTextResponse
 from fastapi.routing import APIRoute, iter_route_contexts
 from pydantic import BaseModel
+from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.api.http.handler_call import HandlerCall, RouteUnsupported
@@ -136,12 +137,14 @@ def test_a_direct_call_answers_as_the_framework_does(method: str, path: str, opt
 def with_cookie(session: Annotated[str, Cookie()] = "") -> None: ...
 def with_two_bodies(site: Annotated[int, Body()], floor: Annotated[int, Body()]) -> None: ...
 def with_cleanup(cleaned: Annotated[None, Depends(lambda: (yield))]) -> None: ...
+def with_connection(connection: HTTPConnection) -> None: ...
+def without_cache(limit: Annotated[int, Depends(first, use_cache=False)]) -> None: ...
 
 
-@pytest.mark.parametrize("handler", [with_cookie, with_two_bodies, with_cleanup])
+@pytest.mark.parametrize("handler", [with_cookie, with_two_bodies, with_cleanup, with_connection, without_cache])
 def test_what_only_the_framework_can_serve_is_refused_at_the_start(handler: Any) -> None:
     app = FastAPI()
     app.add_api_route("/", handler, methods=["POST"], response_model=None)
-    (context,) = [each for each in iter_route_contexts(app.routes) if each.endpoint is handler]
+    (context,) = [route for route in iter_route_contexts(app.routes) if route.endpoint is handler]
     with pytest.raises(RouteUnsupported):
         HandlerCall(context)

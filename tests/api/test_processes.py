@@ -91,6 +91,21 @@ def test_a_process_that_is_killed_is_started_again_and_what_it_counted_remains(
     assert total(http, "requests_total") > before
 
 
+def test_processes_that_are_killed_leave_no_clients_in_the_metrics(port_of_two: tuple[System, httpx.Client]) -> None:
+    _, http = port_of_two
+    path = "/v1/devices/w0/desired"
+    query = {"version": on_new_connection(http, "GET", path).json()["version"], "wait": "250"}
+    with ThreadPoolExecutor() as pool:
+        wait = pool.submit(on_new_connection, http, "GET", path, params=query)
+        eventually(lambda: total(http, "waiting_devices") == 1, what="the device waits")
+        for pid in processes():
+            os.kill(pid, signal.SIGKILL)
+        with pytest.raises(httpx.TransportError):
+            wait.result()
+    # The connection waits in the supervisor's socket for a process that was started again.
+    assert total(http, "waiting_devices") == 0
+
+
 # -- which one answers
 
 

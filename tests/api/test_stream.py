@@ -12,12 +12,14 @@ from typing import Any, NamedTuple
 
 import httpx
 import pytest
+import structlog
 
 from events import CreateDeployment, PatchTags, RegisterDevice, RetireDevice
 from events.access.commands import RevokeToken
 from events.log.errors import LogUnavailable
 from events.notification.feed import Feed
 from events.notification.positions import names_of
+from events.projection_store.redis import projection_key
 from events.settings import read_settings
 from services.api.context.api_context import open_context
 from services.api.context.followers import Followers
@@ -343,6 +345,38 @@ def test_nothing_is_missed_while_it_cannot_be_told_who_is_allowed(shared_redis: 
 
         text = asyncio.run(follow()).decode()
         assert positions(list(told(iter(text.splitlines())))) == all_positions(system)
+
+
+def test_a_follower_goes_on_after_a_checkpoint_that_could_not_be_read(shared_redis: EmbeddedRedis) -> None:
+    with fresh_system(shared_redis) as system, structlog.testing.capture_logs() as logged:
+        context, checkpoint = open_context(read_settings(redis_url=system.url)), projection_key(0, "checkpoint")
+
+        async def is_allowed() -> bool:
+            return True
+
+        async def follow(followers: Followers) -> bytes:
+            heads = followers.heads()
+            parts = followers.follow(heads, heads, lambda _: True, still_allowed=is_allowed, for_ever=True)
+            await anext(parts)
+            reading = asyncio.create_task(followers.run())
+            system.log.client.set(checkpoint, "damaged")
+            try:
+                postponed = "following the log"
+                await asyncio.to_thread(eventually, lambda: postponed in map(what_of, logged), what="a read fails")
+                system.log.client.delete(checkpoint)
+                system.do(*join("a"))
+                part = asyncio.ensure_future(anext(part async for part in parts if b"data:" in part))
+                await asyncio.wait((reading, part), return_when=asyncio.FIRST_COMPLETED)
+                assert not reading.done()
+                return await part
+            finally:
+                reading.cancel()
+
+        assert b"DeviceRegistered" in asyncio.run(follow(Followers(context)))
+
+
+def what_of(line: Any) -> str:
+    return str(line.get("what"))
 
 
 @pytest.fixture

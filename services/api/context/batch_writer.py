@@ -75,8 +75,8 @@ class BatchWriter:
                 finish(group, results)
 
     def _written(self, writes: Sequence[_Write]) -> list[Written | Exception]:
-        # Asked before the write, so that no answer waits for it. Whatever a caller saw before its request is in it.
-        without_own = self._ask_without_own(writes)
+        # Sent before the write, so that no answer waits for it. It has whatever a caller saw before its request.
+        without_own = self._begin_without_own(writes)
         try:
             with self._context.producer(writes[0].author) as producer:
                 results = producer.submit_each([write.command for write in writes])
@@ -87,7 +87,7 @@ class BatchWriter:
             for write, result in zip(writes, results, strict=True)
         ]
 
-    def _ask_without_own(self, writes: Sequence[_Write]) -> Callable[[], frozenset[str]]:
+    def _begin_without_own(self, writes: Sequence[_Write]) -> Callable[[], frozenset[str]]:
         """The devices of writes on twins that have nothing from a configuration, where that can be read.
 
         Of the others, each request reads its own device's partition.

@@ -3,7 +3,6 @@
 import asyncio
 import queue
 import threading
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
@@ -36,7 +35,7 @@ class Batches(Generic[J]):
         self._do, self._jobs_max = do, jobs_max
         self._added: list[J] = []
         self._handed_over: queue.SimpleQueue[list[J]] = queue.SimpleQueue()
-        self._waiting = deque[J]()
+        self._waiting: list[J] = []
         threading.Thread(target=self._run, name=name, daemon=True).start()
 
     def add(self, job: J) -> None:
@@ -49,10 +48,9 @@ class Batches(Generic[J]):
 
     def take_waiting(self) -> list[J]:
         """Take all jobs that wait; for the thread."""
+        jobs, self._waiting = self._waiting, []
         while not self._handed_over.empty():
-            self._waiting.extend(self._handed_over.get())
-        jobs = list(self._waiting)
-        self._waiting.clear()
+            jobs += self._handed_over.get()
         return jobs
 
     def _hand_over(self) -> None:
@@ -62,7 +60,7 @@ class Batches(Generic[J]):
     def _run(self) -> None:
         while True:
             jobs = self.take_waiting() or self._handed_over.get()
-            self._waiting.extend(jobs[self._jobs_max :])
+            self._waiting = jobs[self._jobs_max :]
             self._do(jobs[: self._jobs_max])
 
 

@@ -2,32 +2,32 @@
 
 import asyncio
 import contextlib
-import re
 import threading
 import time
 from collections.abc import Iterator
 
 from events.log.connect import Client, answering
-from events.log.keys import FLEET
+from events.log.keys import FLEET, key, keys_pattern
 from events.processes.postponed import Postponed
+from events.projection_store.redis import ASSIGNMENT_CHANGES
 
-COMMITS, APPENDS = "{*}:assignments", "{*}:log"
-"""Patterns of the channels, which have the names of the streams (commit.lua, append.lua)."""
+COMMITS, APPENDS = ASSIGNMENT_CHANGES, "log"
+"""What grows. The channels have the names of the streams' keys (commit.lua, append.lua)."""
 
-READ_AGAIN_SECONDS = 2.0
+_READ_AGAIN_SECONDS = 2.0
 """How long a consumer relies on signals. A Redis user without the permission to publish sends none."""
 
 _RETRY_SECONDS, _PAUSE_SECONDS = 0.5, 0.005
-_STREAM = re.compile(rb"\{(?:p([0-9]+)|fleet)\}:")
 
 
 class CommitSignals:
     """Listens in a thread, on a connection of its own, while there is a reason to; otherwise it does nothing at all."""
 
-    def __init__(self, client: Client, *, partitions: int, patterns: tuple[str, ...]) -> None:
-        """`patterns` are of `COMMITS` and `APPENDS`."""
-        self._client, self._patterns = client, patterns
+    def __init__(self, client: Client, *, partitions: int, of: tuple[str, ...]) -> None:
+        """Listen for signals `of` commits, appends, or both (`COMMITS`, `APPENDS`)."""
+        self._client, self._patterns = client, [keys_pattern(what) for what in of]
         self._all = frozenset(range(FLEET, partitions))
+        self._stream_by_channel = {key(stream, what).encode(): stream for what in of for stream in self._all}
         self._listeners, self._is_needed = 0, threading.Event()
         self._streams, self._unread, self._news = set[int](), set[int](), asyncio.Event()
 
@@ -95,16 +95,16 @@ class CommitSignals:
                 pubsub.psubscribe(*self._patterns)
                 complete_at = 0.0
                 while self._is_needed.is_set():
-                    message = pubsub.get_message(timeout=READ_AGAIN_SECONDS)
+                    message = pubsub.get_message(timeout=_READ_AGAIN_SECONDS)
                     streams = self._all
                     if message is not None and message["type"] == "pmessage" and time.monotonic() < complete_at:
                         # Any other message confirms a subscription, also one that was made again: a change before it has no signal.
-                        match = _STREAM.match(message["channel"])
-                        if match is None:
+                        stream = self._stream_by_channel.get(message["channel"])
+                        if stream is None:
                             continue
-                        streams = frozenset({FLEET if match[1] is None else int(match[1])}) & self._all
+                        streams = frozenset({stream})
                     else:
-                        complete_at = time.monotonic() + READ_AGAIN_SECONDS
+                        complete_at = time.monotonic() + _READ_AGAIN_SECONDS
                     loop.call_soon_threadsafe(self._signal, streams)
         finally:
             pubsub.close()

@@ -49,15 +49,19 @@ class DeviceReader:
             LogUnavailable: Redis did not answer.
             As `answer`.
         """
-        if self._has_batches and context.point_in_time is None:
-            device = await self._device(device_id)
-            if device is None:
-                return answer(None)
-            is_small = len(device.configuration) + len(device.own) <= _BYTES_AT_ONCE_MAX
-            effective = context.fleet_projection.effective_from(device) if is_small else None
-            if effective is not None:
-                return answer(effective)
-        return await run_in_threadpool(lambda: answer(context.fleet_projection.effective(device_id)))
+        projection = context.fleet_projection
+        if not self._has_batches or context.point_in_time is not None:
+            return await run_in_threadpool(lambda: answer(projection.effective(device_id)))
+        device = await self._device(device_id)
+        if device is None:
+            return answer(None)
+        is_small = len(device.configuration) + len(device.own) <= _BYTES_AT_ONCE_MAX
+        effective = projection.effective_from(device) if is_small else None
+        if effective is not None:
+            return answer(effective)
+        return await run_in_threadpool(
+            lambda: answer(projection.effective_from(device) or projection.effective(device_id))
+        )
 
     async def _device(self, device_id: str) -> StoredDevice | None:
         answer: asyncio.Future[StoredDevice | None] = asyncio.get_running_loop().create_future()
@@ -72,7 +76,7 @@ class DeviceReader:
             # The next batch would wait for the same timeout, and each one after it: their requests fail now.
             reads += self._batches.take_waiting()
             devices = [error] * len(reads)
-        except Exception:  # noqa: BLE001 - a damaged document of one device is no error of another
+        except Exception:  # noqa: BLE001 - a damaged document is an error of its device alone, and lost scripts are sent again
             devices = [self._alone(read) for read in reads]
         finish(reads, devices)
 

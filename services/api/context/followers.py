@@ -12,7 +12,7 @@ import structlog
 from prometheus_client import Gauge
 from starlette.concurrency import run_in_threadpool
 
-from events.log.errors import LogError, LogLostItsTail, LogUnavailable
+from events.log.errors import LogLostItsTail, LogUnavailable
 from events.notification.cloud_event import Notification
 from events.notification.event_filter import DeviceOrdinals
 from events.notification.feed import Feed
@@ -77,7 +77,7 @@ class Followers:
         self._epoch = context.log.epoch
         self._heartbeat_seconds = context.settings.stream_heartbeat_seconds
         self.ordinals = DeviceOrdinals(context.projections, partitions=context.log.partitions)
-        self._signals = CommitSignals(context.client, partitions=context.log.partitions, patterns=(COMMITS, APPENDS))
+        self._signals = CommitSignals(context.client, partitions=context.log.partitions, of=(COMMITS, APPENDS))
         self._newest, self._news = _Newest(), asyncio.Event()
         self._heads: Positions = ()
         self._ended = False
@@ -96,7 +96,8 @@ class Followers:
     async def run(self) -> None:
         """Read until cancelled; retries while Redis does not answer."""
         self._signals.start()
-        postponed = Postponed(LogError)
+        # Whatever goes wrong, as a damaged checkpoint: without this task no follower would get anything more.
+        postponed = Postponed(Exception)
         while True:
             streams = await self._signals.next()
             is_read = False
@@ -114,8 +115,8 @@ class Followers:
         heads = self._feed.heads()
         if before and heads != before:
             # Of a burst only the newest: a follower that needs older notifications reads them itself.
-            each = _READ_MAX // sum(map(ne, before, heads)) or 1
-            low = tuple(max(old, new - each) for old, new in zip(before, heads, strict=True))
+            share = _READ_MAX // sum(map(ne, before, heads)) or 1
+            low = tuple(max(old, new - share) for old, new in zip(before, heads, strict=True))
             # A follower that reaches the missing entry gets the error.
             with contextlib.suppress(LogLostItsTail):
                 self._newest.add(self._feed.read(low, heads, limit=_READ_MAX))

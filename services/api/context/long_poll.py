@@ -11,13 +11,14 @@ from prometheus_client import Gauge
 from pyroaring import BitMap
 from starlette.concurrency import run_in_threadpool
 
+from events.log.keys import name
 from events.processes.postponed import Postponed
 from services.api.context.api_context import ApiContext
 from services.api.context.commit_signals import COMMITS, CommitSignals
 from services.api.context.recent_assignments import ASSIGNMENT_CHANGES_MAX
 
 
-class _Seen(msgspec.Struct):
+class _LastRead(msgspec.Struct):
     """How far a partition was read: its assignment changes, and how often desired properties were written by hand."""
 
     assignment_changes: int
@@ -31,8 +32,10 @@ class WaitingDevices:
     def __init__(self, context: ApiContext) -> None:
         self._context = context
         self._waiting: dict[int, dict[int, list[asyncio.Event]]] = {}
-        self._signals = CommitSignals(context.client, partitions=context.log.partitions, patterns=(COMMITS,))
-        self._seen: dict[int, _Seen] = {}
+        self._signals = CommitSignals(context.client, partitions=context.log.partitions, of=(COMMITS,))
+        self._last_reads: dict[int, _LastRead] = {}
+        # Whatever goes wrong: without its read no device that waits would be answered before its time is over.
+        self._postponed = Postponed(Exception)
         self.ended = False
         self.gauge = Gauge(
             "twinfold_waiting_devices", "Devices that wait for a change.", registry=None, multiprocess_mode="livesum"
@@ -41,37 +44,31 @@ class WaitingDevices:
     async def run(self) -> None:
         """Read until cancelled; a partition that cannot be read is read again later."""
         self._signals.start()
-        # Whatever goes wrong: without this task no device that waits would be answered before its time is over.
-        postponed = Postponed(Exception)
         while True:
-            partitions = await self._signals.next()
-            changed, unread = await run_in_threadpool(self._changed, sorted(partitions & self._waiting.keys()))
-            for number, ordinals in changed.items():
-                self._wake(number, ordinals)
-            with postponed.attempt("waking devices that wait"):
-                for error in unread.values():
-                    raise error
-            if unread:
-                self._signals.repeat(frozenset(unread))
+            if partitions := await self._signals.next() & self._waiting.keys():
+                changed = await run_in_threadpool(self._changed, sorted(partitions))
+                for number, ordinals in changed.items():
+                    self._wake(number, ordinals)
+                if unread := partitions - changed.keys():
+                    self._signals.repeat(unread)
             await self._signals.pause()
 
     def _wake(self, partition: int, ordinals: BitMap | None) -> None:
         """Wake the waiting devices of these ordinals, or all of the partition."""
         by_ordinal = self._waiting.get(partition, {})
-        for ordinal in by_ordinal if ordinals is None else [each for each in by_ordinal if each in ordinals]:
-            for event in by_ordinal[ordinal]:
-                event.set()
+        for ordinal, events in by_ordinal.items():
+            if ordinals is None or ordinal in ordinals:
+                for event in events:
+                    event.set()
 
-    def _changed(self, partitions: Sequence[int]) -> tuple[dict[int, BitMap | None], dict[int, Exception]]:
-        """What changed in each partition, as `_changed_in`, and why some could not be read."""
-        changed, unread = dict[int, BitMap | None](), dict[int, Exception]()
+    def _changed(self, partitions: Sequence[int]) -> dict[int, BitMap | None]:
+        """What changed in each partition, as `_changed_in`, without the partitions that could not be read."""
+        changed: dict[int, BitMap | None] = {}
         for number in partitions:
-            # Each for itself: what was read of one is noted as seen, and must wake its devices although the next one fails.
-            try:
+            # Each for itself: what was read of one partition is not read again, and must wake its devices although the next fails.
+            with self._postponed.attempt(f"waking devices that wait in {name(number)}"):
                 changed[number] = self._changed_in(number)
-            except Exception as error:  # noqa: BLE001 - a fault of one partition must not keep those of others waiting
-                unread[number] = error
-        return changed, unread
+        return changed
 
     def _changed_in(self, number: int) -> BitMap | None:
         """The devices of a partition that got another assignment, or a desired property by hand, since its last read.
@@ -79,25 +76,25 @@ class WaitingDevices:
         `None` in place of the devices if that was too long ago: each of them reads its own version.
         """
         checkpoint = self._context.projections.checkpoint(number)
-        seen = self._seen.get(number)
-        if seen is None or checkpoint.assignment_changes - seen.assignment_changes > ASSIGNMENT_CHANGES_MAX:
-            self._seen[number] = _Seen(
+        last_read = self._last_reads.get(number)
+        if last_read is None or checkpoint.assignment_changes - last_read.assignment_changes > ASSIGNMENT_CHANGES_MAX:
+            self._last_reads[number] = _LastRead(
                 checkpoint.assignment_changes, checkpoint.hand_writes, self._hand_written(number)
             )
             return None
-        ordinals, hand_written = BitMap(), seen.hand_written
-        if checkpoint.assignment_changes > seen.assignment_changes:
+        ordinals, hand_written = BitMap(), last_read.hand_written
+        if checkpoint.assignment_changes > last_read.assignment_changes:
             for recorded in self._context.recent_assignments.recorded(
-                number, after=seen.assignment_changes, upto=checkpoint.assignment_changes
+                number, after=last_read.assignment_changes, upto=checkpoint.assignment_changes
             ):
                 ordinals |= BitMap().union(*(moved for _, moved in recorded.moves))
-        if checkpoint.hand_writes != seen.hand_writes:
+        if checkpoint.hand_writes != last_read.hand_writes:
             hand_written = self._hand_written(number)
             # The array grows with new devices; the versions of those were 0 before.
             previous = np.zeros_like(hand_written)
-            previous[: len(seen.hand_written)] = seen.hand_written[: len(previous)]
+            previous[: len(last_read.hand_written)] = last_read.hand_written[: len(previous)]
             ordinals |= BitMap(np.flatnonzero(hand_written != previous).astype(np.uint32))
-        self._seen[number] = _Seen(checkpoint.assignment_changes, checkpoint.hand_writes, hand_written)
+        self._last_reads[number] = _LastRead(checkpoint.assignment_changes, checkpoint.hand_writes, hand_written)
         return ordinals
 
     def _hand_written(self, number: int) -> npt.NDArray[np.uint32]:

@@ -112,7 +112,7 @@ class Connection(HttpToolsProtocol):
                 self.parser.feed_data(data)
             except httptools.HttpParserUpgrade as upgrade:
                 # The parser takes what follows for another protocol, or for the next request: the body of this one would be a
-                # request that nobody else sees, such as a proxy in front. So it is parsed as if it asked for nothing.
+                # request that a proxy in front does not see. So it is parsed as if it did not ask for another protocol.
                 data = self._without_upgrade + data[upgrade.args[0] :]
                 self._without_upgrade, self._unframed_bytes = b"", 0
                 self.parser = httptools.HttpRequestParser(self)
@@ -237,7 +237,7 @@ class Connection(HttpToolsProtocol):
         for name, value in self.headers:
             if name == b"connection":
                 options = [option.strip() for option in value.split(b",")]
-                lines.append(b"connection: " + b", ".join(each for each in options if each.lower() != b"upgrade"))
+                lines.append(b"connection: " + b", ".join(option for option in options if option.lower() != b"upgrade"))
             elif name != b"upgrade":
                 lines.append(name + b": " + value)
         return b"\r\n".join([*lines, b"", b""])

@@ -1,6 +1,5 @@
 """Calls the handler of a route with the values of its parameters, as FastAPI declares them, with less work per request."""
 
-import copy
 import email.message
 import functools
 import inspect
@@ -50,7 +49,7 @@ class _Parameters:
         self._single = [
             _Parameter(field.name, field.alias, field, field.get_default()) for field in fields if _is_single(field)
         ]
-        self._other = [field for field in fields if not _is_single(field)]
+        self._compound = [field for field in fields if not _is_single(field)]
 
     def add_values(self, values: dict[str, Any], source: Any) -> None:
         """Add the values of a request; _Invalid if one does not fit."""
@@ -61,14 +60,19 @@ class _Parameters:
                     raise _Invalid
                 values[parameter.name] = parameter.default
                 continue
-            values[parameter.name], errors = parameter.field.validate(text)
+            values[parameter.name] = _validated(parameter.field, text)
+        if self._compound:
+            values_of_compound, errors = request_params_to_args(self._compound, source)
             if errors:
                 raise _Invalid
-        if self._other:
-            others, errors = request_params_to_args(self._other, source)
-            if errors:
-                raise _Invalid
-            values.update(others)
+            values.update(values_of_compound)
+
+
+def _validated(field: ModelField, value: Any) -> Any:
+    value, errors = field.validate(value)
+    if errors:
+        raise _Invalid
+    return value
 
 
 def _is_single(field: ModelField) -> bool:
@@ -103,15 +107,12 @@ class _Function:
         if self._has_headers:
             self._headers.add_values(values, request.headers)
         if self._body is not None:
-            if body is PydanticUndefined and self._body.field_info.is_required():
+            if body is not PydanticUndefined:
+                values[self._body.name] = _validated(self._body, body)
+            elif self._body.field_info.is_required():
                 raise _Invalid
-            values[self._body.name], errors = (
-                (copy.deepcopy(self._body.get_default()), [])
-                if body is PydanticUndefined
-                else self._body.validate(body)
-            )
-            if errors:
-                raise _Invalid
+            else:
+                values[self._body.name] = self._body.get_default()
         return values
 
     async def run(self, values: dict[str, Any], results: Sequence[Any], request: Request, response: Response) -> Any:
@@ -153,11 +154,13 @@ class HandlerCall:
             return self._indexes[call]
         if dependant.cookie_params or dependant.background_tasks_param_name or dependant.security_scopes_param_name:
             raise RouteUnsupported(f"{call.__qualname__}: cookies, background tasks and scopes of OAuth")
+        if dependant.http_connection_param_name or not dependant.use_cache:
+            raise RouteUnsupported(f"{call.__qualname__}: a connection, and a dependency that is called again")
         if any(field is not self._body for field in dependant.body_params):
             raise RouteUnsupported(f"{call.__qualname__}: a body that several parameters share")
         if inspect.isgeneratorfunction(call) or inspect.isasyncgenfunction(call) or not inspect.isroutine(call):
             raise RouteUnsupported(f"{call.__qualname__} is a function that returns")
-        positions = [(each.name, self._add(each)) for each in dependant.dependencies]
+        positions = [(dependency.name, self._add(dependency)) for dependency in dependant.dependencies]
         self._has_response |= dependant.response_param_name is not None
         self._functions.append(_Function(dependant, {name: position for name, position in positions if name}))
         self._indexes[call] = len(self._functions) - 1
@@ -171,7 +174,8 @@ class HandlerCall:
         try:
             body = await _decoded(request) if text else PydanticUndefined
             values = [function.values(request, body) for function in self._functions]
-        except Exception:  # noqa: BLE001 - nothing ran yet, and FastAPI has the same error
+        except (_Invalid, ValueError):  # The second: the body is no JSON, or no text.
+            # Nothing ran yet, and FastAPI has the error.
             await self._framework(scope, _replayed(text, receive) if self._body is not None else receive, send)
             return
         if self._has_response:

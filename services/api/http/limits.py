@@ -69,9 +69,6 @@ class RequestLimits:
             BodyTooLarge, BodyOutOfBounds, BodyTooSlow, BodyCutOff: before the handler, or inside it as it reads lines.
             TooManyAtOnce: too many of the caller's requests wait already.
         """
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
         route: RouteMatch = scope["state"]["route"]
         cost = route.cost(scope["query_string"])
         caller = scope["state"]["caller"]

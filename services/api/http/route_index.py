@@ -43,10 +43,14 @@ class RouteMatch(msgspec.Struct, frozen=True):
     access: Access
     device_id: str | None = None
     module_id: str | None = None
-    exists: bool = True
     path_exists: bool = True
     path_params: Mapping[str, Any] = {}
     handler: RouteHandler | None = None
+
+    @property
+    def exists(self) -> bool:
+        """Whether a route has the path and the method."""
+        return self.handler is not None
 
     def cost(self, query: bytes) -> Cost:
         """The limits of the request."""
@@ -97,18 +101,16 @@ class RouteIndex:
             fields = route.path.match(path)
             if fields is None:
                 continue
-            names, exists = fields.groupdict(), method in route.methods
+            names = fields.groupdict()
             device_id, module_id = names.get("device_id"), names.get("module_id")
-            if exists:
+            if method in route.methods:
                 return RouteMatch(
                     method, path, route.access, device_id, module_id, path_params=names, handler=route.handler
                 )
-            match = RouteMatch(method, path, route.access, device_id, module_id, exists=False)
+            match = RouteMatch(method, path, route.access, device_id, module_id)
             fitting.append((("GET" in route.methods) is reads, match))
         if not fitting:
-            return RouteMatch(
-                method, path, Access(REGISTRY_READ if reads else REGISTRY_WRITE), exists=False, path_exists=False
-            )
+            return RouteMatch(method, path, Access(REGISTRY_READ if reads else REGISTRY_WRITE), path_exists=False)
         return next((match for is_alike, match in fitting if is_alike), fitting[0][1])
 
     def methods(self, path: str) -> list[str]:

@@ -265,8 +265,9 @@ def _targeted_now(request: Request, name: str, advice: Sequence[Advice]) -> tupl
     """
     context = context_of(request)
     targeting = TargetedDevices(context.log, context.projections, context.fleet_projection)
-    document, within = deployment_of(context, name), reach_of(request)
+    within = reach_of(request)
     try:
+        document = deployment_of(context, name)
         targeted = targeting.count(name, within=within)
         if targeted is None:
             return None, list(advice)

@@ -147,11 +147,11 @@ async def _after_wait(
                 # Cleared before the read: a change that arrives after the read sets the event again (decision 0013).
                 event.clear()
                 answer = await in_turn(request, _desired, request, assignment.device_id, device_version)
-                left = until - time.monotonic()
-                if answer.status_code != NO_CHANGE or waiting.ended or leaving.done() or left <= 0:
+                seconds_left = until - time.monotonic()
+                if answer.status_code != NO_CHANGE or waiting.ended or leaving.done() or seconds_left <= 0:
                     return answer
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(event.wait(), left)
+                    await asyncio.wait_for(event.wait(), seconds_left)
                 if leaving.done():
                     return answer
         finally:
@@ -166,10 +166,9 @@ async def _client_left(request: Request) -> None:
 def _desired(
     request: Request, device_id: str, device_version: DesiredVersion | None
 ) -> JsonAnswer[DesiredProperties] | Response:
-    caller = caller_of(request)
-    if caller.scope is not None and not context_of(request).reaches(caller.scope, device_id):
+    context, caller = context_of(request), caller_of(request)
+    if caller.scope is not None and not context.reaches(caller.scope, device_id):
         raise DeviceNotFound(device_id)  # The device left the scope during the wait.
-    context = context_of(request)
     effective = existing(device_id, context.fleet_projection.effective(device_id))
     version = DesiredVersion.of(effective)
     if version == device_version:

@@ -74,12 +74,12 @@ def run(settings: Settings) -> None:
         _write_local_api(changed, log)
         print_lines(f"data   {settings.data_dir}")
         print_lines(f"redis  {hide_password(url)} ({log.partitions} partitions)")
-        roles: list[Supervised] = []
+        roles, api = list[Supervised](), list[Supervised]()
 
         def tend() -> None:
             if redis is not None:
                 redis.tend()
-            for role in roles:
+            for role in (*roles, *api):
                 role.tend()
 
         try:
@@ -87,7 +87,7 @@ def run(settings: Settings) -> None:
             descriptors = [lock, *(listener.fileno() for listener in sockets)]
             # The API serves sockets that `up` has bound, so that no other process can answer on the port (decision 0035).
             variables = environment_of(changed) | handed_over(sockets)
-            roles += stack.enter_context(supervised(changed, variables, descriptors, wake))
+            api += stack.enter_context(supervised(changed, variables, descriptors, wake))
             _wait_until_ready(settings, stopping, wake, tend)
             if not stopping.is_set():
                 print_lines(f"api    {address(settings)}")
@@ -96,16 +96,18 @@ def run(settings: Settings) -> None:
                 print_lines(f"workers {settings.workers}; Ctrl-C stops everything")
             while not stopping.is_set():
                 tend()
-                due = [role.tend_in_seconds for role in roles]
+                due = [role.tend_in_seconds for role in (*roles, *api)]
                 wake.wait(min(due if redis is None else [redis.tend_in_seconds, *due]))
         finally:
             # Connections wait in these sockets while the API restarts. When `up` ends, they must be refused instead.
             for listener in sockets:
                 listener.close()
-            # The API ends first: a change accepted now would find no worker.
-            for role in reversed(roles):
-                role.terminate()
-                role.end(_STOP_SECONDS_MAX)
+            # The API ends first, all its processes at once: a change accepted now would find no worker.
+            for together in (api, *([role] for role in reversed(roles))):
+                for role in together:
+                    role.terminate()
+                for role in together:
+                    role.end(_STOP_SECONDS_MAX)
     print_lines("stopped")
 
 

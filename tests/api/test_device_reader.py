@@ -99,7 +99,7 @@ def test_a_server_that_lost_its_scripts_answers(system: System) -> None:
     assert [answer.device_id for answer in answers] == DEVICES
 
 
-def test_a_large_configuration_and_an_archived_cause_are_read_as_well(system: System) -> None:
+def test_a_device_without_its_cause_requires_another_read(system: System) -> None:
     number = partition_of("d2", system.log.partitions)
     (device,) = system.projections.devices([(number, "d2")])
     assert device is not None

@@ -246,7 +246,7 @@ class WorkerTurn:
                 and state.workers - len(following) > 1
                 and not self._has_given_up
             ):
-                # Once in a turn: if nobody takes them, this turn takes them back, and keeps them.
+                # Once in a turn: if no other worker takes them, this turn takes them back, and keeps them.
                 self._has_given_up = True
                 given_up = partitions[self._share :]
                 self._forget(given_up)
@@ -258,7 +258,7 @@ class WorkerTurn:
         self._count_work()
         self._claims.leave(streams)
         reached(FailPoint.TURN_LEFT)
-        # An append that found the claim woke nobody, so the streams are read once more after it is gone.
+        # An append that found the claim woke no worker, so the streams are read once more after it is gone.
         self._rest_until = 0.0
         behind = {*self._to_drain, *self._read(wait_seconds=0.0)}
         if behind or is_active:

@@ -116,7 +116,7 @@ def test_a_large_configuration_is_read_once(system: System) -> None:
     assert count == 2
 
 
-def test_a_device_whose_cause_only_the_archive_has_is_read_again(system: System) -> None:
+def test_a_device_without_its_cause_requires_another_read(system: System) -> None:
     number = partition_of("d2", system.log.partitions)
     (device,) = system.projections.devices([(number, "d2")])
     assert device is not None

@@ -28,6 +28,7 @@ WAITING = 2000
 DEPLOYMENTS = 100
 SECONDS = 120
 RATE = 200
+ACKNOWLEDGED = SECONDS * RATE // 4
 
 
 def test_two_thousand_devices_that_wait_each_see_each_change_once(shared_redis: EmbeddedRedis) -> None:
@@ -99,8 +100,6 @@ def test_api_and_workers_killed_in_turn_under_load_lose_no_acknowledged_write() 
                     assert twin["tags"]["seq"] >= max(versions), name
                     layers = http.get(f"/v1/devices/{name}/effective").json()["layers"]
                     assert layers == [f"odd{twin['tags']['n']}"]
-        # On a busy machine fewer are answered in the time; these are enough to lose some.
-        assert sum(map(len, acknowledged.values())) > SECONDS * RATE / 20
         assert_rebuilt(system)
         client: Any = system.log.client
         assert all(client.exists(key(number, "log")) for number in range(PARTITIONS))
@@ -118,9 +117,13 @@ async def _load(names: list[str], address: str, roles: dict[str, Any], draw: ran
     loop = asyncio.get_running_loop()
     until = loop.time() + SECONDS
 
+    def goes_on() -> bool:
+        # On a busy machine, longer: fewer writes are answered in the time.
+        return loop.time() < until or sum(map(len, acknowledged.values())) < ACKNOWLEDGED
+
     async def write(own: list[str]) -> None:
         number = 0
-        while loop.time() < until:
+        while goes_on():
             name = own[number % len(own)]
             number += 1
             body = json.dumps({"tags": {"n": draw.randrange(10), "seq": number}}).encode()

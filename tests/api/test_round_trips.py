@@ -28,7 +28,7 @@ def test_a_patch_of_tags_is_answered_after_two_round_trips() -> None:
             commands = [words[0] for words in _until(monitor, "end", after="begin")]
         # Whether the twin can have anything from a configuration is asked with the document, and not waited for; then the append.
         patches = [commands[first : first + 3] for first in range(0, len(commands), 3)]
-        assert [({*asked}, last) for *asked, last in patches] == [({"MGET", "HMGET"}, "EVALSHA")] * 5
+        assert [({*reads}, last) for *reads, last in patches] == [({"MGET", "HMGET"}, "EVALSHA")] * 5
         (stored,) = system.log.load(["edge-1"])
         assert (stored.head.version, twin["version"]) == (7, 8)
         system.close()

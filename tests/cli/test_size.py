@@ -14,7 +14,7 @@ from events.log.log_factory import initialise
 from events.log.storage_size import KINDS, sizes_of
 from services.embedded_redis import EmbeddedRedis
 from tests import waiting
-from tests.archive.streams import FAR, mover
+from tests.archive.streams import mover
 from tests.servers import flush
 from tests.stored_subjects import store
 from tests.workers.system import PARTITIONS, System, base, deploy, fresh_system, join
@@ -74,10 +74,6 @@ def test_one_partition_and_the_archive_are_measured_alone(system: System, tmp_pa
     number = partition_of("d1", PARTITIONS)
     (alone,) = size(system, "--partition", f"p{number:02d}")["streams"]
     assert alone == next(stream for stream in whole["streams"] if stream["stream"] == alone["stream"])
-    before = alone["bytes"]["log"]
-    moving.trim(alone["stream"], before_at=FAR)
-    (after,) = size(system, "--partition", alone["stream"])["streams"]
-    assert after["bytes"]["log"] <= before
 
 
 def test_people_get_a_table_per_device_and_a_wrong_partition_is_named(system: System) -> None:

@@ -122,9 +122,13 @@ def test_only_answers_about_all_deployments_cost_more_beside_more_of_them() -> N
                 assert answer.status_code != 500, answer.text
                 return sent() - before
 
-            few = {template: cost_of(template) for template in paths()}
+            def costs() -> dict[str, int]:
+                # The process also reads by the clock, such as what it caches for a second; not three times at the same place.
+                return {template: min(cost_of(template) for _ in range(3)) for template in paths()}
+
+            few = costs()
             do(*far(range(10, 150)))
-            many = {template: cost_of(template) for template in paths()}
+            many = costs()
         system.close()
     grown = {template: (cost, many[template]) for template, cost in few.items() if many[template] > cost + MARGIN}
     assert not {template: costs for template, costs in grown.items() if template not in GROWING}
